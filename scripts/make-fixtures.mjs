@@ -1,0 +1,61 @@
+// Copies the golden reference data that the tests use into test/fixtures/ and writes its README.
+//
+//   node scripts/make-fixtures.mjs GOLDEN_FOLDER
+//
+// GOLDEN_FOLDER is the reference folder described in test/fixtures/README.md (made with Hugging Face transformers).
+// Large files are stored brotli-compressed so that the whole folder stays under 8 MB; test/support/golden.ts reads both.
+// Two checkpoints are not copied because they are derived exactly from a third one, in the tests themselves.
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, constants } from 'node:zlib';
+
+const golden = process.argv[2];
+if (golden === undefined || !existsSync(path.join(golden, 'MANIFEST.json'))) {
+  console.error('usage: node scripts/make-fixtures.mjs GOLDEN_FOLDER   (a folder with MANIFEST.json)');
+  process.exit(2);
+}
+const fixtures = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'test', 'fixtures');
+
+/** Used uncompressed by the README's commands, so that a person can point the command line at it. */
+const plainCheckpoints = new Set(['naflex_hd64']);
+/** The same weights as fixed_p14_hd64 rounded to bfloat16, in one and in two files: the tests derive both. */
+const derivedCheckpoints = new Set(['fixed_p14_hd64_bf16', 'fixed_p14_hd64_bf16_sharded']);
+
+function compress(from, to) {
+  const bytes = readFileSync(from);
+  const params = {
+    [constants.BROTLI_PARAM_QUALITY]: 11,
+    [constants.BROTLI_PARAM_LGWIN]: 22,
+    [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
+  };
+  writeFileSync(`${to}.br`, brotliCompressSync(bytes, { params }));
+}
+
+function copyFolder(folder, { compressed = () => true, skip = () => false } = {}) {
+  const from = path.join(golden, folder);
+  const to = path.join(fixtures, folder);
+  rmSync(to, { recursive: true, force: true });
+  mkdirSync(to, { recursive: true });
+  for (const entry of readdirSync(from)) {
+    const file = path.join(from, entry);
+    const relative = path.join(folder, entry);
+    if (skip(relative)) continue;
+    if (statSync(file).isDirectory()) copyFolder(relative, { compressed, skip });
+    else if (entry.endsWith('.safetensors') && compressed(relative)) compress(file, path.join(to, entry));
+    else cpSync(file, path.join(to, entry), { mode: 0 });
+  }
+}
+
+mkdirSync(fixtures, { recursive: true });
+copyFolder('checkpoints', {
+  compressed: (file) => !plainCheckpoints.has(path.basename(path.dirname(file))),
+  skip: (file) => derivedCheckpoints.has(path.basename(file)),
+});
+copyFolder('models');
+copyFolder('pe');
+copyFolder('attention');
+copyFolder('tokenizer');
+copyFolder('endtoend');
+copyFolder('images');
+copyFolder('preprocessing', { skip: (file) => file.endsWith('samples.safetensors') });
