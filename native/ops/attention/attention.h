@@ -1,0 +1,45 @@
+// Scaled dot-product attention over packed ragged sequences, without a score matrix in memory.
+//
+// For each sequence s, head h and query i:  output = Σ_j softmax_j(scale · q_i·k_j) v_j,
+// log_sum_exp = ln Σ_j exp(scale · q_i·k_j), over the keys j of sequence s; with `causal`, over j ≤ i, both counted
+// from the start of their sequences.
+//
+//   query         [Σ queries, heads·head_dim]  float32, row stride free (so it may be a slice of a joint product)
+//   key, value    [Σ keys, heads·head_dim]     float32, likewise
+//   *_offsets     prefix sums in host memory, sequences + 1 entries, first 0, last the number of rows
+//   output        [Σ queries, heads·head_dim]  float32, overwritten; must not overlap the inputs
+//   log_sum_exp   [Σ queries, heads]           float32, overwritten; optional
+//
+// Any head_dim from 1 to 256. Accumulation and softmax are float32. A query without keys gives output 0 and −∞.
+// Results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/op_table.h"
+#include "tensor/matrix_view.h"
+
+namespace siglip2 {
+
+inline constexpr int kMaxHeadDim = 256;
+
+struct AttentionArgs {
+  ConstMatrixView query;
+  ConstMatrixView key;
+  ConstMatrixView value;
+  const std::int32_t* query_offsets = nullptr;
+  const std::int32_t* key_offsets = nullptr;
+  std::int64_t sequences = 0;
+  int heads = 1;
+  int head_dim = 0;
+  bool causal = false;
+  float scale = 1.0f;
+  MatrixView output;
+  MatrixView log_sum_exp;  // data == nullptr: not wanted
+};
+
+void attention(const OpTable& table, OpContext& context, const AttentionArgs& args);
+
+void attention_reference(OpContext& context, const AttentionArgs& args);
+
+}  // namespace siglip2

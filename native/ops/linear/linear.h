@@ -1,0 +1,58 @@
+// Linear layer: output = activation(input · weightᵀ + bias) + residual.
+//
+//   input     [rows, in_features]   float32
+//   weight    [out_features, in_features], packed once by `pack_weight` in the layout the device's kernel streams
+//   bias      [out_features]        float32, optional
+//   residual  [rows, out_features]  float32, optional, added after the activation; may be the output itself
+//   output    [rows, out_features]  float32, overwritten; must not overlap the input
+//
+// Accumulation is float32. The order of the sum over in_features is fixed by the shape alone, never by the number of
+// threads or rows, so a row gives the same bits in every batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/op_table.h"
+#include "tensor/matrix_view.h"
+
+namespace siglip2 {
+
+enum class Activation : std::uint8_t {
+  kNone,
+  // 0.5 z (1 + tanh(√(2/π) (z + 0.044715 z³))), Hugging Face's gelu_pytorch_tanh
+  kGeluTanh,
+};
+
+// Packs weights that are stacked along out_features (query over key over value, for one product). The parts are in
+// host memory, row-major [out_i, in_features], float32, float16 or bfloat16, with no alignment; widening is exact.
+struct PackWeightArgs {
+  const ConstMatrixView* parts = nullptr;
+  int part_count = 0;
+  void* packed = nullptr;  // packed_weight_bytes(Σ out_i, in_features) bytes of device memory, overwritten
+};
+
+struct PackedWeight {
+  const void* data = nullptr;
+  std::int64_t out_features = 0;
+  std::int64_t in_features = 0;
+};
+
+struct LinearArgs {
+  ConstMatrixView input;
+  PackedWeight weight;
+  const float* bias = nullptr;
+  Activation activation = Activation::kNone;
+  ConstMatrixView residual;  // data == nullptr: none
+  MatrixView output;
+};
+
+// Checks the arguments (ERR_SIGLIP_SHAPE) and runs the device's kernel. rows == 0 does nothing.
+void linear(const OpTable& table, OpContext& context, const LinearArgs& args);
+void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args);
+
+std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features);
+void pack_weight_reference(OpContext& context, const PackWeightArgs& args);
+void linear_reference(OpContext& context, const LinearArgs& args);
+
+}  // namespace siglip2
