@@ -1,0 +1,25 @@
+// Entry points of the CPU kernels in the build that SIGLIP2_ISA names. Contracts are in ops/NAME/NAME.h.
+#pragma once
+
+#include "backend/op_table.h"
+#include "cpu/isa.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features);
+void pack_weight_cpu(OpContext& context, const PackWeightArgs& args);
+void linear_cpu(OpContext& context, const LinearArgs& args);
+void layer_norm_cpu(OpContext& context, const LayerNormArgs& args);
+void gelu_cpu(OpContext& context, const GeluArgs& args);
+void attention_cpu(OpContext& context, const AttentionArgs& args);
+void map_pool_cpu(OpContext& context, const MapPoolArgs& args);
+void position_embedding_cpu(OpContext& context, const PositionEmbeddingArgs& args);
+void token_embedding_cpu(OpContext& context, const TokenEmbeddingArgs& args);
+void l2_normalize_cpu(OpContext& context, const L2NormalizeArgs& args);
+void patchify_images_cpu(OpContext& context, const PatchifyImagesArgs& args);
+void patchify_pixels_cpu(OpContext& context, const PatchifyPixelsArgs& args);
+
+// Fills the operation entries of a table with this build's kernels.
+void fill_kernels(OpTable& table);
+
+}  // namespace siglip2::SIGLIP2_ISA
