@@ -1,0 +1,49 @@
+#include "cpu/cpu_backend.h"
+
+#include <string>
+
+#include "cpu/cpu_features.h"
+#include "cpu/host_memory_ops.h"
+
+// One declaration for each build that CMake compiled in; see cpu/kernels.h.
+#define SIGLIP2_DECLARE_BUILD(isa) \
+  namespace siglip2::isa {         \
+  void fill_kernels(OpTable&);     \
+  }
+SIGLIP2_DECLARE_BUILD(baseline)
+SIGLIP2_DECLARE_BUILD(wide16)
+#if defined(SIGLIP2_HAVE_avx2)
+SIGLIP2_DECLARE_BUILD(avx2)
+#endif
+#if defined(SIGLIP2_HAVE_avx512)
+SIGLIP2_DECLARE_BUILD(avx512)
+#endif
+#undef SIGLIP2_DECLARE_BUILD
+
+namespace siglip2::cpu {
+namespace {
+
+OpTable make_table() {
+  OpTable table{};
+  table.name = "cpu";
+  fill_host_memory_ops(table);
+  const std::string isa = chosen_instruction_set();
+  if (isa == "baseline") baseline::fill_kernels(table);
+  if (isa == "wide16") wide16::fill_kernels(table);
+#if defined(SIGLIP2_HAVE_avx2)
+  if (isa == "avx2") avx2::fill_kernels(table);
+#endif
+#if defined(SIGLIP2_HAVE_avx512)
+  if (isa == "avx512") avx512::fill_kernels(table);
+#endif
+  return table;
+}
+
+}  // namespace
+
+const OpTable& cpu_table() {
+  static const OpTable table = make_table();
+  return table;
+}
+
+}  // namespace siglip2::cpu

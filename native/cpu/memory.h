@@ -1,0 +1,17 @@
+// Host memory for tensors.
+#pragma once
+
+#include <cstddef>
+
+namespace siglip2::cpu {
+
+// Memory aligned to 64 bytes (large blocks to 2 MiB, backed by huge pages where the system has them). Throws
+// ERR_SIGLIP_OUT_OF_MEMORY with `requestedBytes` and `freeBytes` when the system does not have that much free, before
+// touching any of it.
+void* allocate(std::size_t bytes);
+void release(void* memory) noexcept;
+
+// Bytes that could be allocated now without swapping, within the limits of the process's control group.
+std::size_t available_memory();
+
+}  // namespace siglip2::cpu

@@ -1,0 +1,37 @@
+#include "cpu/cpu_backend.h"
+#include "cpu/host_memory_ops.h"
+#include "ops/attention/attention.h"
+#include "ops/gelu/gelu.h"
+#include "ops/l2_normalize/l2_normalize.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/linear/linear.h"
+#include "ops/map_pool/map_pool.h"
+#include "ops/patchify/patchify.h"
+#include "ops/position_embedding/position_embedding.h"
+#include "ops/token_embedding/token_embedding.h"
+
+namespace siglip2::cpu {
+
+const OpTable& reference_table() {
+  static const OpTable table = [] {
+    OpTable filled{};
+    filled.name = "reference";
+    fill_host_memory_ops(filled);
+    filled.packed_weight_bytes = packed_weight_bytes_reference;
+    filled.pack_weight = pack_weight_reference;
+    filled.linear = linear_reference;
+    filled.layer_norm = layer_norm_reference;
+    filled.gelu = gelu_reference;
+    filled.attention = attention_reference;
+    filled.map_pool = map_pool_reference;
+    filled.position_embedding = position_embedding_reference;
+    filled.token_embedding = token_embedding_reference;
+    filled.l2_normalize = l2_normalize_reference;
+    filled.patchify_images = patchify_images_reference;
+    filled.patchify_pixels = patchify_pixels_reference;
+    return filled;
+  }();
+  return table;
+}
+
+}  // namespace siglip2::cpu
