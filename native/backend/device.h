@@ -1,0 +1,62 @@
+// Devices: a table of operations, the thread that runs them, and the arena that their activations live in.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/arena.h"
+#include "backend/executor.h"
+#include "backend/op_table.h"
+
+namespace siglip2 {
+
+class Device {
+ public:
+  Device(std::string name, std::string description, const OpTable& table)
+      : name_(std::move(name)), description_(std::move(description)), table_(table), arena_(table) {}
+
+  const std::string& name() const { return name_; }
+  const std::string& description() const { return description_; }
+  const OpTable& table() const { return table_; }
+  Executor& executor() { return executor_; }
+  // Only for use on the executor's thread.
+  Arena& arena() { return arena_; }
+
+ private:
+  std::string name_;
+  std::string description_;
+  const OpTable& table_;
+  Executor executor_;
+  Arena arena_;
+};
+
+// The device of that name; devices live as long as the process. Throws ERR_SIGLIP_NO_DEVICE when there is none, with
+// the names of those there are.
+Device& find_device(const std::string& name);
+std::vector<Device*> all_devices();
+
+// A block of device memory.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(Device& device, std::size_t bytes);
+  ~DeviceBuffer();
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace siglip2
