@@ -1,0 +1,64 @@
+// One run of a model: where its activations live, what it runs on, and whether it runs at all.
+//
+// The same layer code runs twice. The first time the pass is a plan: allocations are counted and operations skipped.
+// Then the arena grows to what was counted, and the second time the operations run. So the memory of a pass is known,
+// and refused if it is too much, before any work starts.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "backend/cancel.h"
+#include "backend/device.h"
+#include "ops/attention/attention.h"
+#include "ops/l2_normalize/l2_normalize.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/linear/linear.h"
+#include "ops/map_pool/map_pool.h"
+#include "ops/patchify/patchify.h"
+#include "ops/position_embedding/position_embedding.h"
+#include "ops/token_embedding/token_embedding.h"
+
+namespace siglip2 {
+
+class Pass {
+ public:
+  // Plans and then runs `body` on the device's executor thread. Throws what the body throws, ERR_SIGLIP_OUT_OF_MEMORY,
+  // or ERR_SIGLIP_ABORTED when `cancel` fires between two operations.
+  static void run(Device& device, int threads, const CancelToken& cancel, const std::function<void(Pass&)>& body);
+
+  bool planning() const { return planning_; }
+
+  // A float32 matrix in the arena.
+  MatrixView allocate(std::int64_t rows, std::int64_t columns);
+  [[nodiscard]] Arena::Scope scope() { return Arena::Scope(device_.arena()); }
+
+  // Copies rows to dense float32 host memory. Skipped in planning.
+  void copy_to_host(float* host, const ConstMatrixView& view);
+  void copy_to_device(const MatrixView& view, const float* host);
+  void fill_zero(const MatrixView& view);
+
+  void linear(const LinearArgs& args);
+  void layer_norm(const LayerNormArgs& args);
+  void attention(const AttentionArgs& args);
+  void map_pool(const MapPoolArgs& args);
+  void position_embedding(const PositionEmbeddingArgs& args);
+  void token_embedding(const TokenEmbeddingArgs& args);
+  void l2_normalize(const L2NormalizeArgs& args);
+  void patchify_images(const PatchifyImagesArgs& args);
+  void patchify_pixels(const PatchifyPixelsArgs& args);
+
+ private:
+  Pass(Device& device, int threads, const CancelToken& cancel, bool planning);
+
+  // Runs one operation of the table, unless this is a plan.
+  template <typename Args>
+  void run_operation(void (*operation)(const OpTable&, OpContext&, const Args&), const Args& args);
+
+  Device& device_;
+  OpContext context_;
+  const CancelToken& cancel_;
+  bool planning_;
+};
+
+}  // namespace siglip2

@@ -1,0 +1,30 @@
+// Copies the hidden states that a caller asked for to host memory.
+#pragma once
+
+#include <vector>
+
+#include "nn/encoder_block.h"
+
+namespace siglip2 {
+
+class StateCollector final : public HiddenStates {
+ public:
+  // Collects every state when `all`; only the one of index `layer`, stopping there, when `layer` ≥ 0.
+  StateCollector(bool all, int layer, std::vector<std::vector<float>>& states)
+      : all_(all), layer_(layer), states_(states) {}
+
+  bool collect(Pass& pass, std::int64_t index, const ConstMatrixView& tokens) override {
+    if (!pass.planning() && (all_ || index == layer_)) {
+      states_.emplace_back(static_cast<std::size_t>(tokens.rows * tokens.columns));
+      pass.copy_to_host(states_.back().data(), tokens);
+    }
+    return layer_ < 0 || index < layer_;
+  }
+
+ private:
+  bool all_;
+  int layer_;
+  std::vector<std::vector<float>>& states_;
+};
+
+}  // namespace siglip2

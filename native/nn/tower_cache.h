@@ -1,0 +1,18 @@
+// Towers are shared: two handles on the same files and device, in whatever worker, use one copy of the packed weights.
+#pragma once
+
+#include <memory>
+
+#include "nn/text_tower.h"
+#include "nn/vision_tower.h"
+
+namespace siglip2 {
+
+// The tower of this checkpoint and configuration on this device, loaded unless some handle still holds it. Runs on the
+// device's executor thread.
+std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device,
+                                                      const std::shared_ptr<const Checkpoint>& checkpoint, int threads);
+std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device,
+                                                  const std::shared_ptr<const Checkpoint>& checkpoint, int threads);
+
+}  // namespace siglip2
