@@ -1,0 +1,120 @@
+#include "addon/arguments.h"
+
+#include <cmath>
+#include <cstring>
+#include <new>
+
+namespace siglip2::addon {
+namespace {
+
+[[noreturn]] void throw_type_error(const Napi::Value& value, const char* argument, const char* expected) {
+  throw Napi::TypeError::New(value.Env(), std::string(argument) + ": expected " + expected);
+}
+
+template <typename Array, typename T>
+std::vector<T> copy_typed_array(const Napi::Value& value, const char* argument, napi_typedarray_type type,
+                                const char* expected) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
+    throw_type_error(value, argument, expected);
+  auto array = value.As<Array>();
+  std::vector<T> copy(array.ElementLength());
+  if (!copy.empty()) std::memcpy(copy.data(), array.Data(), copy.size() * sizeof(T));
+  return copy;
+}
+
+}  // namespace
+
+std::string to_string(const Napi::Value& value, const char* argument) {
+  if (!value.IsString()) throw_type_error(value, argument, "a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+double to_number(const Napi::Value& value, const char* argument) {
+  if (!value.IsNumber()) throw_type_error(value, argument, "a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+std::int64_t to_integer(const Napi::Value& value, const char* argument) {
+  const double number = to_number(value, argument);
+  if (!(std::abs(number) <= 9007199254740991.0) || number != std::floor(number))
+    throw_type_error(value, argument, "an integer");
+  return static_cast<std::int64_t>(number);
+}
+
+bool to_boolean(const Napi::Value& value, const char* argument) {
+  if (!value.IsBoolean()) throw_type_error(value, argument, "a boolean");
+  return value.As<Napi::Boolean>().Value();
+}
+
+Napi::Object to_object(const Napi::Value& value, const char* argument) {
+  if (!value.IsObject()) throw_type_error(value, argument, "an object");
+  return value.As<Napi::Object>();
+}
+
+Napi::Array to_array(const Napi::Value& value, const char* argument) {
+  if (!value.IsArray()) throw_type_error(value, argument, "an array");
+  return value.As<Napi::Array>();
+}
+
+std::vector<float> to_floats(const Napi::Value& value, const char* argument) {
+  return copy_typed_array<Napi::Float32Array, float>(value, argument, napi_float32_array, "a Float32Array");
+}
+
+std::vector<std::int32_t> to_int32s(const Napi::Value& value, const char* argument) {
+  return copy_typed_array<Napi::Int32Array, std::int32_t>(value, argument, napi_int32_array, "an Int32Array");
+}
+
+std::vector<std::uint8_t> to_bytes(const Napi::Value& value, const char* argument) {
+  if (!value.IsTypedArray()) throw_type_error(value, argument, "a typed array");
+  const auto array = value.As<Napi::TypedArray>();
+  std::vector<std::uint8_t> copy(array.ByteLength());
+  if (!copy.empty())
+    std::memcpy(copy.data(), static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(), copy.size());
+  return copy;
+}
+
+std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argument) {
+  const Napi::Array array = to_array(value, argument);
+  std::vector<std::int64_t> shape;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) shape.push_back(to_integer(array.Get(i), argument));
+  return shape;
+}
+
+Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values) {
+  auto array = Napi::Float32Array::New(env, values.size());
+  if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * sizeof(float));
+  return array;
+}
+
+Napi::Int32Array from_int32s(Napi::Env env, const std::vector<std::int32_t>& values) {
+  auto array = Napi::Int32Array::New(env, values.size());
+  if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * sizeof(std::int32_t));
+  return array;
+}
+
+Napi::Error to_javascript_error(Napi::Env env, const std::exception_ptr& exception) {
+  const auto with_code = [&](const std::string& message, const char* code) {
+    Napi::Error error = Napi::Error::New(env, message);
+    error.Value().Set("code", code);
+    return error;
+  };
+  try {
+    std::rethrow_exception(exception);
+  } catch (const Error& error) {
+    Napi::Error result = with_code(error.what(), error.code());
+    if (!error.details().empty()) {
+      Napi::Object details = Napi::Object::New(env);
+      for (const ErrorDetail& detail : error.details()) details.Set(detail.key, static_cast<double>(detail.value));
+      result.Value().Set("details", details);
+    }
+    return result;
+  } catch (const std::bad_alloc&) {
+    return with_code("not enough memory", kErrorOutOfMemory);
+  } catch (const std::exception& error) {
+    return Napi::Error::New(env, error.what());
+  } catch (...) {
+    return Napi::Error::New(env, "unknown native error");
+  }
+}
+
+}  // namespace siglip2::addon

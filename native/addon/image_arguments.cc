@@ -1,0 +1,49 @@
+#include "addon/image_arguments.h"
+
+#include "addon/arguments.h"
+
+namespace siglip2::addon {
+namespace {
+
+void read_three(const Napi::Value& value, const char* argument, double (&numbers)[3]) {
+  const Napi::Array array = to_array(value, argument);
+  for (std::uint32_t i = 0; i < 3; ++i) numbers[i] = to_number(array.Get(i), argument);
+}
+
+}  // namespace
+
+DecodedImages to_decoded_images(const Napi::Object& object) {
+  DecodedImages decoded;
+  const Napi::Array images = to_array(object.Get("images"), "images");
+  decoded.storage.reserve(images.Length());
+  for (std::uint32_t i = 0; i < images.Length(); ++i) {
+    const Napi::Object image = to_object(images.Get(i), "images");
+    decoded.storage.push_back(to_bytes(image.Get("data"), "data"));
+    const ImageView view{decoded.storage.back().data(), to_integer(image.Get("width"), "width"),
+                         to_integer(image.Get("height"), "height"),
+                         static_cast<int>(to_integer(image.Get("channels"), "channels"))};
+    const bool fits = view.width > 0 && view.height > 0 && view.channels >= 1 && view.channels <= 4 &&
+                      view.width <= (std::int64_t{1} << 32) / view.height &&
+                      static_cast<std::int64_t>(decoded.storage.back().size()) ==
+                          view.width * view.height * view.channels;
+    if (!fits)
+      throw Error(kErrorImage, "images[" + std::to_string(i) + "]: " + std::to_string(decoded.storage.back().size()) +
+                                   " bytes do not fit " + std::to_string(view.width) + " × " +
+                                   std::to_string(view.height) + " pixels of " + std::to_string(view.channels) +
+                                   " channels");
+    decoded.images.push_back(view);
+  }
+  decoded.target_sizes = to_int32s(object.Get("targetSizes"), "targetSizes");
+  if (decoded.target_sizes.size() != 2 * decoded.images.size())
+    throw Error(kErrorShape, "targetSizes: expected a height and a width for every image");
+  PatchifyImagesArgs& processing = decoded.processing;
+  read_three(object.Get("mean"), "mean", processing.mean);
+  read_three(object.Get("deviation"), "deviation", processing.deviation);
+  processing.rescale = to_number(object.Get("rescale"), "rescale");
+  processing.mode = to_string(object.Get("mode"), "mode") == "float" ? ResizeMode::kFloat : ResizeMode::kPil;
+  processing.filter =
+      to_string(object.Get("filter"), "filter") == "bicubic" ? ResizeFilter::kBicubic : ResizeFilter::kBilinear;
+  return decoded;
+}
+
+}  // namespace siglip2::addon
