@@ -77,5 +77,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
 }  // namespace
 }  // namespace siglip2::addon
 
-static Napi::Object Init(Napi::Env env, Napi::Object exports) { return siglip2::addon::initialize(env, exports); }
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  return siglip2::addon::initialize(env, exports);
+}
 NODE_API_MODULE(siglip2, Init)

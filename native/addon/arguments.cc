@@ -76,7 +76,8 @@ std::vector<std::uint8_t> to_bytes(const Napi::Value& value, const char* argumen
 std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argument) {
   const Napi::Array array = to_array(value, argument);
   std::vector<std::int64_t> shape;
-  for (std::uint32_t i = 0; i < array.Length(); ++i) shape.push_back(to_integer(array.Get(i), argument));
+  for (std::uint32_t i = 0; i < array.Length(); ++i)
+    shape.push_back(to_integer(array.Get(i), argument));
   return shape;
 }
 
@@ -104,7 +105,8 @@ Napi::Error to_javascript_error(Napi::Env env, const std::exception_ptr& excepti
     Napi::Error result = with_code(error.what(), error.code());
     if (!error.details().empty()) {
       Napi::Object details = Napi::Object::New(env);
-      for (const ErrorDetail& detail : error.details()) details.Set(detail.key, static_cast<double>(detail.value));
+      for (const ErrorDetail& detail : error.details())
+        details.Set(detail.key, static_cast<double>(detail.value));
       result.Value().Set("details", details);
     }
     return result;

@@ -29,7 +29,8 @@ struct Tensor {
 
   std::int64_t elements() const {
     std::int64_t count = 1;
-    for (const std::int64_t size : shape) count *= size;
+    for (const std::int64_t size : shape)
+      count *= size;
     return count;
   }
 };

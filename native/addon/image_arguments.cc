@@ -7,7 +7,8 @@ namespace {
 
 void read_three(const Napi::Value& value, const char* argument, double (&numbers)[3]) {
   const Napi::Array array = to_array(value, argument);
-  for (std::uint32_t i = 0; i < 3; ++i) numbers[i] = to_number(array.Get(i), argument);
+  for (std::uint32_t i = 0; i < 3; ++i)
+    numbers[i] = to_number(array.Get(i), argument);
 }
 
 }  // namespace
@@ -22,10 +23,10 @@ DecodedImages to_decoded_images(const Napi::Object& object) {
     const ImageView view{decoded.storage.back().data(), to_integer(image.Get("width"), "width"),
                          to_integer(image.Get("height"), "height"),
                          static_cast<int>(to_integer(image.Get("channels"), "channels"))};
-    const bool fits = view.width > 0 && view.height > 0 && view.channels >= 1 && view.channels <= 4 &&
-                      view.width <= (std::int64_t{1} << 32) / view.height &&
-                      static_cast<std::int64_t>(decoded.storage.back().size()) ==
-                          view.width * view.height * view.channels;
+    const bool fits =
+        view.width > 0 && view.height > 0 && view.channels >= 1 && view.channels <= 4 &&
+        view.width <= (std::int64_t{1} << 32) / view.height &&
+        static_cast<std::int64_t>(decoded.storage.back().size()) == view.width * view.height * view.channels;
     if (!fits)
       throw Error(kErrorImage, "images[" + std::to_string(i) + "]: " + std::to_string(decoded.storage.back().size()) +
                                    " bytes do not fit " + std::to_string(view.width) + " × " +

@@ -1,7 +1,9 @@
 // Models: loading towers, running them, comparing embeddings, preparing images for a model.
+#include <optional>
 #include "addon/handles.h"
 #include "addon/image_arguments.h"
 #include "addon/promise_task.h"
+
 #include "nn/similarity.h"
 
 namespace siglip2::addon {
@@ -103,7 +105,8 @@ void check_packed_patches(const VisionTower& tower, const VisionInput& input) {
 
 Napi::Array from_states(Napi::Env env, const std::vector<std::vector<float>>& states) {
   Napi::Array array = Napi::Array::New(env, states.size());
-  for (std::uint32_t i = 0; i < states.size(); ++i) array.Set(i, from_floats(env, states[i]));
+  for (std::uint32_t i = 0; i < states.size(); ++i)
+    array.Set(i, from_floats(env, states[i]));
   return array;
 }
 
@@ -229,8 +232,10 @@ Napi::Value prepare_images(const Napi::CallbackInfo& info) {
       for (std::int64_t i = 0; i < args.count; ++i) {
         const std::int64_t height = args.target_sizes[2 * i];
         const std::int64_t width = args.target_sizes[2 * i + 1];
-        if (planar) columns = 3 * height * width;
-        else rows += (height / patch) * (width / patch);
+        if (planar)
+          columns = 3 * height * width;
+        else
+          rows += (height / patch) * (width / patch);
       }
       Pass::run(device, threads, *cancel, [&](Pass& pass) {
         const Arena::Scope scope = pass.scope();

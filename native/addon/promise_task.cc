@@ -26,7 +26,9 @@ Environment::Environment(Napi::Env env) : channel_(std::make_shared<Channel>()) 
   channel_->function.Unref(env);
 }
 
-Environment::~Environment() { close(); }
+Environment::~Environment() {
+  close();
+}
 
 void Environment::close() {
   {
@@ -34,7 +36,8 @@ void Environment::close() {
     if (!channel_->open) return;
     channel_->open = false;
   }
-  for (auto& [id, pending] : pending_) pending.cancel->cancel();
+  for (auto& [id, pending] : pending_)
+    pending.cancel->cancel();
   pending_.clear();
   channel_->function.Abort();
 }

@@ -12,7 +12,9 @@ constexpr std::size_t kAlignment = 64;
 
 }  // namespace
 
-Arena::~Arena() { table_.release(block_); }
+Arena::~Arena() {
+  table_.release(block_);
+}
 
 void Arena::start_planning() {
   planning_ = true;
@@ -44,8 +46,8 @@ void* Arena::allocate(std::size_t bytes) {
     return reinterpret_cast<void*>(static_cast<std::uintptr_t>(start + kAlignment));
   }
   if (used_ > capacity_)
-    throw Error(kErrorOutOfMemory, "the plan of this pass was " + std::to_string(capacity_) +
-                                       " bytes, but it needs " + std::to_string(used_));
+    throw Error(kErrorOutOfMemory, "the plan of this pass was " + std::to_string(capacity_) + " bytes, but it needs " +
+                                       std::to_string(used_));
   return block_ + start;
 }
 

@@ -18,8 +18,12 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 #else
-bool has_avx2() { return false; }
-bool has_avx512() { return false; }
+bool has_avx2() {
+  return false;
+}
+bool has_avx512() {
+  return false;
+}
 #endif
 
 #if defined(SIGLIP2_HAVE_avx2)
@@ -56,8 +60,8 @@ std::string chosen_instruction_set() {
     if (wanted != nullptr && best == wanted) return best;
   }
   if (wanted != nullptr && *wanted != '\0')
-    throw Error(kErrorUnsupported, "SIGLIP2_ISA: expected one of " + usable + " on this machine, got \"" +
-                                       std::string(wanted) + "\"");
+    throw Error(kErrorUnsupported,
+                "SIGLIP2_ISA: expected one of " + usable + " on this machine, got \"" + std::string(wanted) + "\"");
   return best;
 }
 

@@ -23,14 +23,16 @@ constexpr std::size_t kLargeBlock = std::size_t{32} << 20;
 
 constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
 
-std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
+std::size_t round_up(std::size_t bytes, std::size_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
 
 [[noreturn]] void throw_out_of_memory(std::size_t requested, std::size_t available) {
-  throw Error(kErrorOutOfMemory,
-              "not enough memory: " + std::to_string(requested) + " bytes are needed, " + std::to_string(available) +
-                  " are free",
-              {{"requestedBytes", static_cast<std::int64_t>(requested)},
-               {"freeBytes", static_cast<std::int64_t>(available)}});
+  throw Error(
+      kErrorOutOfMemory,
+      "not enough memory: " + std::to_string(requested) + " bytes are needed, " + std::to_string(available) +
+          " are free",
+      {{"requestedBytes", static_cast<std::int64_t>(requested)}, {"freeBytes", static_cast<std::int64_t>(available)}});
 }
 
 #if defined(__linux__)
@@ -87,6 +89,8 @@ void* allocate(std::size_t bytes) {
   return memory;
 }
 
-void release(void* memory) noexcept { std::free(memory); }
+void release(void* memory) noexcept {
+  std::free(memory);
+}
 
 }  // namespace siglip2::cpu

@@ -78,7 +78,8 @@ class Pool {
     }
     work(0);
     if (threads > 1) {
-      for (int left = remaining_.load(std::memory_order_acquire); left != 0;) left = wait_for_change(remaining_, left);
+      for (int left = remaining_.load(std::memory_order_acquire); left != 0;)
+        left = wait_for_change(remaining_, left);
     }
     if (error_) std::rethrow_exception(error_);
   }
@@ -157,6 +158,8 @@ void parallel_for(std::int64_t count, int threads, RangeFunction function, void*
   pool().run(count, threads, function, state);
 }
 
-void* worker_scratch(int worker, std::size_t bytes) { return pool().scratch(worker, bytes); }
+void* worker_scratch(int worker, std::size_t bytes) {
+  return pool().scratch(worker, bytes);
+}
 
 }  // namespace siglip2::cpu

@@ -15,9 +15,9 @@ using RangeFunction = void (*)(void* state, std::int64_t index, int worker);
 
 // Calls function(state, index, worker) for every index in [0, count), on at most `threads` threads including the
 // caller's, and returns when all are done. Indices are handed out in order, one at a time; `worker` is from 0 to
-// threads − 1 and distinct for threads that run at the same time. The function must not call parallel_for. If it throws,
-// no further indices are handed out and the first exception is thrown to the caller. Calls from different threads take
-// turns.
+// threads − 1 and distinct for threads that run at the same time. The function must not call parallel_for. If it
+// throws, no further indices are handed out and the first exception is thrown to the caller. Calls from different
+// threads take turns.
 void parallel_for(std::int64_t count, int threads, RangeFunction function, void* state);
 
 // The same for a callable object: body(index, worker).
@@ -25,8 +25,7 @@ template <typename Body>
 void parallel_for(std::int64_t count, int threads, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
   parallel_for(
-      count, threads,
-      [](void* state, std::int64_t index, int worker) { (*static_cast<Plain*>(state))(index, worker); },
+      count, threads, [](void* state, std::int64_t index, int worker) { (*static_cast<Plain*>(state))(index, worker); },
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 

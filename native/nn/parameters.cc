@@ -62,7 +62,8 @@ const float* Parameters::vector(const std::string& name, std::initializer_list<s
 
 PackedWeight Parameters::pack(const std::vector<ConstMatrixView>& parts) {
   std::int64_t out_features = 0;
-  for (const ConstMatrixView& part : parts) out_features += part.rows;
+  for (const ConstMatrixView& part : parts)
+    out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
   void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features));
   pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed});
@@ -84,7 +85,8 @@ LinearWeights Parameters::stacked_linear(const std::string& prefix, std::initial
   }
   const LinearWeights weights{pack(parts), upload(bias)};
   // Packed weights are the only copy that is read from now on.
-  for (const char* name : names) checkpoint_.release_pages(prefix + name + ".weight");
+  for (const char* name : names)
+    checkpoint_.release_pages(prefix + name + ".weight");
   return weights;
 }
 

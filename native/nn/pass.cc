@@ -57,14 +57,32 @@ void Pass::run_operation(void (*operation)(const OpTable&, OpContext&, const Arg
   operation(device_.table(), context_, args);
 }
 
-void Pass::linear(const LinearArgs& args) { run_operation(siglip2::linear, args); }
-void Pass::layer_norm(const LayerNormArgs& args) { run_operation(siglip2::layer_norm, args); }
-void Pass::attention(const AttentionArgs& args) { run_operation(siglip2::attention, args); }
-void Pass::map_pool(const MapPoolArgs& args) { run_operation(siglip2::map_pool, args); }
-void Pass::position_embedding(const PositionEmbeddingArgs& args) { run_operation(siglip2::position_embedding, args); }
-void Pass::token_embedding(const TokenEmbeddingArgs& args) { run_operation(siglip2::token_embedding, args); }
-void Pass::l2_normalize(const L2NormalizeArgs& args) { run_operation(siglip2::l2_normalize, args); }
-void Pass::patchify_images(const PatchifyImagesArgs& args) { run_operation(siglip2::patchify_images, args); }
-void Pass::patchify_pixels(const PatchifyPixelsArgs& args) { run_operation(siglip2::patchify_pixels, args); }
+void Pass::linear(const LinearArgs& args) {
+  run_operation(siglip2::linear, args);
+}
+void Pass::layer_norm(const LayerNormArgs& args) {
+  run_operation(siglip2::layer_norm, args);
+}
+void Pass::attention(const AttentionArgs& args) {
+  run_operation(siglip2::attention, args);
+}
+void Pass::map_pool(const MapPoolArgs& args) {
+  run_operation(siglip2::map_pool, args);
+}
+void Pass::position_embedding(const PositionEmbeddingArgs& args) {
+  run_operation(siglip2::position_embedding, args);
+}
+void Pass::token_embedding(const TokenEmbeddingArgs& args) {
+  run_operation(siglip2::token_embedding, args);
+}
+void Pass::l2_normalize(const L2NormalizeArgs& args) {
+  run_operation(siglip2::l2_normalize, args);
+}
+void Pass::patchify_images(const PatchifyImagesArgs& args) {
+  run_operation(siglip2::patchify_images, args);
+}
+void Pass::patchify_pixels(const PatchifyPixelsArgs& args) {
+  run_operation(siglip2::patchify_pixels, args);
+}
 
 }  // namespace siglip2

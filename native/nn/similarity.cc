@@ -11,8 +11,10 @@ double dot(const float* a, const float* b, std::int64_t width) {
   double sum[4] = {0, 0, 0, 0};
   std::int64_t i = 0;
   for (; i + 4 <= width; i += 4)
-    for (int k = 0; k < 4; ++k) sum[k] += static_cast<double>(a[i + k]) * b[i + k];
-  for (; i < width; ++i) sum[0] += static_cast<double>(a[i]) * b[i];
+    for (int k = 0; k < 4; ++k)
+      sum[k] += static_cast<double>(a[i + k]) * b[i + k];
+  for (; i < width; ++i)
+    sum[0] += static_cast<double>(a[i]) * b[i];
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 

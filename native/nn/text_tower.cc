@@ -11,8 +11,7 @@ TextTower::TextTower(const TextConfig& config, Device& device, std::shared_ptr<c
   const std::int64_t width = config_.encoder.width;
   token_table_ =
       parameters_.mapped("text_model.embeddings.token_embedding.weight", {config_.vocabulary, width}).matrix();
-  position_table_ =
-      parameters_.vector("text_model.embeddings.position_embedding.weight", {config_.positions, width});
+  position_table_ = parameters_.vector("text_model.embeddings.position_embedding.weight", {config_.positions, width});
   encoder_ = Encoder::load(parameters_, "text_model.encoder.", config_.encoder);
   final_layer_norm_ = parameters_.layer_norm("text_model.final_layer_norm", width);
   head_ = parameters_.linear("text_model.head", config_.projection, width);
@@ -21,12 +20,13 @@ TextTower::TextTower(const TextConfig& config, Device& device, std::shared_ptr<c
 TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& ids, std::int64_t length,
                               const TextRequest& request, int threads, const CancelToken& cancel) const {
   if (length < 1 || length > config_.positions)
-    throw Error(kErrorShape, "inputIds: expected 1 to " + std::to_string(config_.positions) +
-                                 " tokens a text, got " + std::to_string(length));
+    throw Error(kErrorShape, "inputIds: expected 1 to " + std::to_string(config_.positions) + " tokens a text, got " +
+                                 std::to_string(length));
   TextResult result;
   Offsets offsets;
   const std::int64_t texts = static_cast<std::int64_t>(ids.size()) / length;
-  for (std::int64_t text = 0; text < texts; ++text) offsets.append(length);
+  for (std::int64_t text = 0; text < texts; ++text)
+    offsets.append(length);
   if (texts == 0) return result;
   const std::int64_t width = config_.encoder.width;
 

@@ -30,7 +30,8 @@ class TowerCache {
 
 std::string key_of(const EncoderSize& size) {
   std::ostringstream key;
-  key << size.width << ',' << size.layers << ',' << size.heads << ',' << size.intermediate << ',' << size.epsilon << ',';
+  key << size.width << ',' << size.layers << ',' << size.heads << ',' << size.intermediate << ',' << size.epsilon
+      << ',';
   return key.str();
 }
 

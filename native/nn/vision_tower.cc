@@ -44,8 +44,8 @@ void VisionTower::load_patch_embedding() {
   } else {
     patch_embedding_ = parameters_.linear(name, width, patch_dim);
   }
-  position_table_ = parameters_.vector("vision_model.embeddings.position_embedding.weight",
-                                       {config_.grid * config_.grid, width});
+  position_table_ =
+      parameters_.vector("vision_model.embeddings.position_embedding.weight", {config_.grid * config_.grid, width});
 }
 
 void VisionTower::load_head() {
@@ -72,7 +72,8 @@ std::vector<std::int32_t> VisionTower::spatial_shapes(const VisionInput& input) 
   const int patch = config_.patch_size;
   std::vector<std::int32_t> shapes;
   if (const auto* decoded = std::get_if<DecodedImages>(&input)) {
-    for (const std::int32_t size : decoded->target_sizes) shapes.push_back(size / patch);
+    for (const std::int32_t size : decoded->target_sizes)
+      shapes.push_back(size / patch);
   } else if (const auto* pixels = std::get_if<PixelValues>(&input)) {
     for (std::int64_t image = 0; image < pixels->images; ++image) {
       shapes.push_back(static_cast<std::int32_t>(pixels->height / patch));
@@ -85,11 +86,11 @@ std::vector<std::int32_t> VisionTower::spatial_shapes(const VisionInput& input) 
     const bool fits = config_.fixed_resolution ? shapes[i] == config_.grid && shapes[i + 1] == config_.grid
                                                : shapes[i] > 0 && shapes[i + 1] > 0;
     if (!fits)
-      throw Error(kErrorShape, "image " + std::to_string(i / 2) + " has a grid of " + std::to_string(shapes[i]) +
-                                   " × " + std::to_string(shapes[i + 1]) + " patches; this model takes " +
-                                   (config_.fixed_resolution
-                                        ? std::to_string(config_.grid) + " × " + std::to_string(config_.grid)
-                                        : std::string("at least 1 × 1")));
+      throw Error(kErrorShape,
+                  "image " + std::to_string(i / 2) + " has a grid of " + std::to_string(shapes[i]) + " × " +
+                      std::to_string(shapes[i + 1]) + " patches; this model takes " +
+                      (config_.fixed_resolution ? std::to_string(config_.grid) + " × " + std::to_string(config_.grid)
+                                                : std::string("at least 1 × 1")));
   }
   return shapes;
 }
@@ -111,8 +112,7 @@ MatrixView VisionTower::embed(Pass& pass, const VisionInput& input, const std::v
       args.output = patches;
       pass.patchify_images(args);
     } else if (const auto* pixels = std::get_if<PixelValues>(&input)) {
-      pass.patchify_pixels(
-          {pixels->values.data(), pixels->images, pixels->height, pixels->width, patch, patches});
+      pass.patchify_pixels({pixels->values.data(), pixels->images, pixels->height, pixels->width, patch, patches});
     } else {
       pass.copy_to_device(patches, std::get<PackedPatches>(input).values.data());
     }
@@ -131,8 +131,7 @@ void VisionTower::pool(Pass& pass, const MatrixView& tokens, const Offsets& offs
   pass.map_pool({tokens, offsets.values.data(), offsets.sequences(), config_.encoder.heads, head_.probe_keys,
                  head_.value_weight, head_.value_bias, attended});
   pass.linear({attended, head_.out_proj.weight, head_.out_proj.bias, Activation::kNone, {}, pooled});
-  pass.layer_norm(
-      {pooled, head_.layer_norm.weight, head_.layer_norm.bias, config_.encoder.epsilon, attended});
+  pass.layer_norm({pooled, head_.layer_norm.weight, head_.layer_norm.bias, config_.encoder.epsilon, attended});
   head_.mlp.forward(pass, attended, pooled, pooled);
   if (request.normalize) pass.l2_normalize({pooled, pooled});
   if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(offsets.sequences() * width));
@@ -142,8 +141,9 @@ void VisionTower::pool(Pass& pass, const MatrixView& tokens, const Offsets& offs
 VisionResult VisionTower::forward(Device& device, const VisionInput& input, const VisionRequest& request, int threads,
                                   const CancelToken& cancel) const {
   if (request.pooled && !config_.has_head)
-    throw Error(kErrorUnsupported, "this checkpoint has no pooling head (vision_use_head is false), so images have no "
-                                   "pooled embedding; denseFeatures works");
+    throw Error(kErrorUnsupported,
+                "this checkpoint has no pooling head (vision_use_head is false), so images have no "
+                "pooled embedding; denseFeatures works");
   VisionResult result;
   result.spatial_shapes = spatial_shapes(input);
   const std::vector<std::int32_t>& shapes = result.spatial_shapes;
@@ -158,11 +158,9 @@ VisionResult VisionTower::forward(Device& device, const VisionInput& input, cons
     StateCollector states(request.hidden_states, request.layer, result.hidden_states);
     if (!encoder_.forward(pass, offsets, tokens, &states)) return;
     if (!request.pooled && !request.last_hidden_state) return;
-    pass.layer_norm(
-        {tokens, post_layernorm_.weight, post_layernorm_.bias, config_.encoder.epsilon, tokens});
+    pass.layer_norm({tokens, post_layernorm_.weight, post_layernorm_.bias, config_.encoder.epsilon, tokens});
     if (request.last_hidden_state) {
-      if (!pass.planning())
-        result.last_hidden_state.resize(static_cast<std::size_t>(tokens.rows * tokens.columns));
+      if (!pass.planning()) result.last_hidden_state.resize(static_cast<std::size_t>(tokens.rows * tokens.columns));
       pass.copy_to_host(result.last_hidden_state.data(), tokens);
     }
     if (request.pooled) pool(pass, tokens, offsets, request, result);

@@ -50,7 +50,7 @@ using VisionInput = std::variant<DecodedImages, PixelValues, PackedPatches>;
 
 struct VisionRequest {
   bool pooled = true;
-  bool normalize = false;      // the pooled features, to unit length
+  bool normalize = false;  // the pooled features, to unit length
   bool last_hidden_state = false;
   bool hidden_states = false;  // embeddings and every block's output
   int layer = -1;              // ≥ 0: only this entry of the hidden states, and nothing after it is computed

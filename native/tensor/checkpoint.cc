@@ -31,7 +31,9 @@ void check_entry(const std::string& path, const TensorEntry& entry) {
 
 }  // namespace
 
-std::int64_t Checkpoint::Tensor::elements() const { return count_elements(entry->shape); }
+std::int64_t Checkpoint::Tensor::elements() const {
+  return count_elements(entry->shape);
+}
 
 ConstMatrixView Checkpoint::Tensor::matrix() const {
   const std::int64_t rows = entry->shape.empty() ? 1 : entry->shape[0];
@@ -66,7 +68,8 @@ Checkpoint::Tensor Checkpoint::tensor(const std::string& name) const {
 
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
-  for (const auto& [name, location] : index_) names.push_back(name);
+  for (const auto& [name, location] : index_)
+    names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -21,7 +21,9 @@ inline std::uint32_t float_to_bits(float value) {
   return bits;
 }
 
-inline float bfloat16_to_float(std::uint16_t half) { return bits_to_float(static_cast<std::uint32_t>(half) << 16); }
+inline float bfloat16_to_float(std::uint16_t half) {
+  return bits_to_float(static_cast<std::uint32_t>(half) << 16);
+}
 
 // Rounds to nearest, ties to even; NaN stays NaN.
 inline std::uint16_t float_to_bfloat16(float value) {
@@ -78,8 +80,7 @@ inline void narrow_from_float(DType dtype, const float* source, void* target, st
   }
   auto* bytes = static_cast<unsigned char*>(target);
   for (std::size_t i = 0; i < count; ++i) {
-    const std::uint16_t half =
-        dtype == DType::kBFloat16 ? float_to_bfloat16(source[i]) : float_to_float16(source[i]);
+    const std::uint16_t half = dtype == DType::kBFloat16 ? float_to_bfloat16(source[i]) : float_to_float16(source[i]);
     std::memcpy(bytes + 2 * i, &half, sizeof(half));
   }
 }

@@ -31,14 +31,16 @@ class FileDescriptor {
   throw Error(kErrorCheckpoint, path + ": cannot " + action + ": " + std::strerror(errno));
 }
 
-std::uint64_t page_size() { return static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)); }
+std::uint64_t page_size() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
 
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path, std::uint64_t begin, std::uint64_t end) {
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.get() < 0) throw_system_error(path, "open the file");
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.get(), &status) != 0) throw_system_error(path, "read the file's size");
   const auto size = static_cast<std::uint64_t>(status.st_size);
   if (begin > end || end > size)
@@ -54,7 +56,8 @@ MappedFile::MappedFile(const std::string& path, std::uint64_t begin, std::uint64
   base_offset_ = begin / page_size() * page_size();
   mapped_bytes_ = static_cast<std::size_t>(end - base_offset_);
   if (mapped_bytes_ == 0) return;
-  void* const mapping = mmap(nullptr, mapped_bytes_, PROT_READ, MAP_SHARED, file.get(), static_cast<off_t>(base_offset_));
+  void* const mapping =
+      mmap(nullptr, mapped_bytes_, PROT_READ, MAP_SHARED, file.get(), static_cast<off_t>(base_offset_));
   if (mapping == MAP_FAILED) throw_system_error(path, "map the file");
   base_ = static_cast<const char*>(mapping);
 }

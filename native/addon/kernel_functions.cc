@@ -1,0 +1,330 @@
+// The operations as functions of tensors: `kernelName({ tensors and options })`, each returning a promise of new
+// tensors. Contracts are in ops/NAME/NAME.h; options common to all: `threads`.
+#include <cstring>
+#include <optional>
+
+#include "addon/handles.h"
+#include "addon/image_arguments.h"
+#include "addon/promise_task.h"
+#include "ops/gelu/gelu.h"
+#include "ops/l2_normalize/l2_normalize.h"
+
+namespace siglip2::addon {
+namespace {
+
+using TensorPointer = std::shared_ptr<Tensor>;
+using Shape = std::vector<std::int64_t>;
+
+std::string describe(const Shape& shape) {
+  std::string text = "[";
+  for (const std::int64_t size : shape)
+    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
+// The named arguments of one kernel call: tensors of one device, and how many threads to use.
+class KernelArguments {
+ public:
+  explicit KernelArguments(const Napi::CallbackInfo& info) : object_(to_object(info[0], "arguments")) {
+    threads_ = static_cast<int>(to_integer(object_.Get("threads"), "threads"));
+  }
+
+  // A tensor of the given rank and type; all tensors of a call must be on one device.
+  TensorPointer tensor(const char* name, std::size_t rank, DType dtype = DType::kFloat32) {
+    TensorPointer found = from_handle<Tensor>(object_.Get(name), name);
+    if (found->shape.size() != rank)
+      throw Error(kErrorShape, std::string(name) + ": expected " + std::to_string(rank) + " dimensions, got shape " +
+                                   describe(found->shape));
+    if (found->dtype != dtype)
+      throw Error(kErrorUnsupported,
+                  std::string(name) + ": expected " + name_of(dtype) + ", got " + name_of(found->dtype));
+    if (device_ != nullptr && device_ != found->device)
+      throw Error(kErrorShape,
+                  std::string(name) + ": is on device " + found->device->name() + ", the others on " + device_->name());
+    device_ = found->device;
+    return found;
+  }
+  // The same with every size given.
+  TensorPointer tensor_of_shape(const char* name, const Shape& shape) {
+    TensorPointer found = tensor(name, shape.size());
+    if (found->shape != shape)
+      throw Error(kErrorShape,
+                  std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
+    return found;
+  }
+  TensorPointer optional_tensor(const char* name, const Shape& shape) {
+    return object_.Get(name).IsUndefined() ? nullptr : tensor_of_shape(name, shape);
+  }
+  Napi::Value get(const char* name) const { return object_.Get(name); }
+  Device& device() const { return *device_; }
+  void set_device(Device& device) { device_ = &device; }
+  int threads() const { return threads_; }
+
+ private:
+  Napi::Object object_;
+  Device* device_ = nullptr;
+  int threads_ = 1;
+};
+
+TensorPointer new_tensor(Device& device, Shape shape) {
+  auto tensor = std::make_shared<Tensor>();
+  tensor->device = &device;
+  tensor->shape = std::move(shape);
+  tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(tensor->elements()) * sizeof(float));
+  return tensor;
+}
+
+// A tensor as a matrix: all dimensions but the first flattened.
+MatrixView matrix(const Tensor& tensor) {
+  const std::int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+  std::int64_t columns = 1;
+  for (std::size_t i = 1; i < tensor.shape.size(); ++i)
+    columns *= tensor.shape[i];
+  return {tensor.buffer.data(), tensor.dtype, rows, columns, columns};
+}
+
+const float* floats(const TensorPointer& tensor) {
+  return tensor ? tensor->buffer.as<const float>() : nullptr;
+}
+
+Napi::Value to_javascript(Napi::Env env, const TensorPointer& tensor) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("handle", make_handle(env, tensor, static_cast<std::int64_t>(tensor->buffer.bytes())));
+  Napi::Array shape = Napi::Array::New(env);
+  for (const std::int64_t size : tensor->shape)
+    shape.Set(shape.Length(), static_cast<double>(size));
+  object.Set("shape", shape);
+  object.Set("dtype", name_of(tensor->dtype));
+  return object;
+}
+
+// Queues a kernel. `body` allocates the outputs and runs the operation on the executor's thread.
+using Outputs = std::vector<std::pair<const char*, TensorPointer>>;
+template <typename Body>
+Napi::Value submit(const Napi::CallbackInfo& info, const KernelArguments& arguments, Body body) {
+  Device& device = arguments.device();
+  const int threads = arguments.threads();
+  return Environment::of(info.Env())
+      .submit(info.Env(), device.executor(), nullptr, [&device, threads, body = std::move(body)]() -> Finish {
+        OpContext context;
+        context.threads = threads;
+        auto outputs = std::make_shared<Outputs>(body(device, context));
+        return [outputs](Napi::Env env) -> Napi::Value {
+          Napi::Object object = Napi::Object::New(env);
+          for (const auto& [name, tensor] : *outputs)
+            object.Set(name, to_javascript(env, tensor));
+          return object;
+        };
+      });
+}
+
+// linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation }): output [rows, out]
+Napi::Value run_linear(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.tensor("input", 2);
+    const auto weight = arguments.tensor("weight", 2);
+    const std::int64_t out_features = weight->shape[0];
+    const auto bias = arguments.optional_tensor("bias", {out_features});
+    const auto residual = arguments.optional_tensor("residual", {input->shape[0], out_features});
+    const bool gelu = to_string(arguments.get("activation"), "activation") == "gelu";
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const OpTable& table = device.table();
+      const ConstMatrixView part = matrix(*weight);
+      const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns));
+      pack_weight(table, context, {&part, 1, packed.data()});
+      const auto output = new_tensor(device, {input->shape[0], out_features});
+      LinearArgs args;
+      args.input = matrix(*input);
+      args.weight = {packed.data(), part.rows, part.columns};
+      args.bias = floats(bias);
+      args.activation = gelu ? Activation::kGeluTanh : Activation::kNone;
+      if (residual) args.residual = matrix(*residual);
+      args.output = matrix(*output);
+      linear(table, context, args);
+      return {{"output", output}};
+    });
+  });
+}
+
+// layerNorm({ input [rows, width], weight [width], bias [width], epsilon }): output
+Napi::Value run_layer_norm(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.tensor("input", 2);
+    const auto weight = arguments.tensor_of_shape("weight", {input->shape[1]});
+    const auto bias = arguments.tensor_of_shape("bias", {input->shape[1]});
+    const auto epsilon = static_cast<float>(to_number(arguments.get("epsilon"), "epsilon"));
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto output = new_tensor(device, input->shape);
+      layer_norm(device.table(), context, {matrix(*input), floats(weight), floats(bias), epsilon, matrix(*output)});
+      return {{"output", output}};
+    });
+  });
+}
+
+// gelu({ input [rows, columns] }), l2Normalize({ input [rows, columns] }): output
+template <typename Args, void (*operation)(const OpTable&, OpContext&, const Args&)>
+Napi::Value run_rowwise(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.tensor("input", 2);
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto output = new_tensor(device, input->shape);
+      operation(device.table(), context, {matrix(*input), matrix(*output)});
+      return {{"output", output}};
+    });
+  });
+}
+
+// attention({ query [Σq, heads, headDim], key, value [Σk, heads, headDim], queryOffsets, keyOffsets, causal, scale }):
+// output [Σq, heads, headDim], logSumExp [Σq, heads]
+Napi::Value run_attention(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto query = arguments.tensor("query", 3);
+    const auto key = arguments.tensor("key", 3);
+    const auto value = arguments.tensor_of_shape("value", key->shape);
+    auto query_offsets = to_int32s(arguments.get("queryOffsets"), "queryOffsets");
+    auto key_offsets = to_int32s(arguments.get("keyOffsets"), "keyOffsets");
+    if (query->shape[1] != key->shape[1] || query->shape[2] != key->shape[2])
+      throw Error(kErrorShape, "key: expected the query's heads and head dimension " + describe(query->shape) +
+                                   ", got " + describe(key->shape));
+    if (query_offsets.empty() || query_offsets.size() != key_offsets.size())
+      throw Error(kErrorShape, "keyOffsets: expected as many entries as queryOffsets, at least one");
+    const bool causal = to_boolean(arguments.get("causal"), "causal");
+    const auto scale = static_cast<float>(to_number(arguments.get("scale"), "scale"));
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto output = new_tensor(device, query->shape);
+      const auto log_sum_exp = new_tensor(device, {query->shape[0], query->shape[1]});
+      AttentionArgs args;
+      args.query = matrix(*query);
+      args.key = matrix(*key);
+      args.value = matrix(*value);
+      args.query_offsets = query_offsets.data();
+      args.key_offsets = key_offsets.data();
+      args.sequences = static_cast<std::int64_t>(query_offsets.size()) - 1;
+      args.heads = static_cast<int>(query->shape[1]);
+      args.head_dim = static_cast<int>(query->shape[2]);
+      args.causal = causal;
+      args.scale = scale;
+      args.output = matrix(*output);
+      args.log_sum_exp = matrix(*log_sum_exp);
+      attention(device.table(), context, args);
+      return {{"output", output}, {"logSumExp", log_sum_exp}};
+    });
+  });
+}
+
+// mapPool({ tokens [Σ tokens, width], offsets, probeKeys [heads, width], valueWeight [width, width],
+// valueBias [width] }): output [sequences, width]
+Napi::Value run_map_pool(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto tokens = arguments.tensor("tokens", 2);
+    const std::int64_t width = tokens->shape[1];
+    const auto probe_keys = arguments.tensor("probeKeys", 2);
+    const auto value_weight = arguments.tensor_of_shape("valueWeight", {width, width});
+    const auto value_bias = arguments.tensor_of_shape("valueBias", {width});
+    auto offsets = to_int32s(arguments.get("offsets"), "offsets");
+    if (offsets.empty()) throw Error(kErrorShape, "offsets: expected at least one entry");
+    if (probe_keys->shape[1] != width)
+      throw Error(kErrorShape, "probeKeys: expected shape [heads, " + std::to_string(width) + "], got " +
+                                   describe(probe_keys->shape));
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto sequences = static_cast<std::int64_t>(offsets.size()) - 1;
+      const auto output = new_tensor(device, {sequences, width});
+      map_pool(device.table(), context,
+               {matrix(*tokens), offsets.data(), sequences, static_cast<int>(probe_keys->shape[0]), floats(probe_keys),
+                floats(value_weight), floats(value_bias), matrix(*output)});
+      return {{"output", output}};
+    });
+  });
+}
+
+// positionEmbedding({ table [rows, columns, width], spatialShapes }): output [Σ rows·columns, width], the resized table
+Napi::Value run_position_embedding(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto table = arguments.tensor("table", 3);
+    auto shapes = to_int32s(arguments.get("spatialShapes"), "spatialShapes");
+    if (shapes.size() % 2 != 0) throw Error(kErrorShape, "spatialShapes: expected rows and columns for every image");
+    std::int64_t tokens = 0;
+    for (std::size_t i = 0; i < shapes.size(); i += 2) {
+      if (shapes[i] < 1 || shapes[i + 1] < 1)
+        throw Error(kErrorShape, "spatialShapes: every grid needs at least one row and one column");
+      tokens += static_cast<std::int64_t>(shapes[i]) * shapes[i + 1];
+    }
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto output = new_tensor(device, {tokens, table->shape[2]});
+      device.table().fill_zero(context, output->buffer.data(), output->buffer.bytes());
+      position_embedding(device.table(), context,
+                         {floats(table), table->shape[0], table->shape[1], shapes.data(),
+                          static_cast<std::int64_t>(shapes.size() / 2), matrix(*output)});
+      return {{"output", output}};
+    });
+  });
+}
+
+// tokenEmbedding({ ids Int32Array, length, table [vocabulary, width] float32 | float16 | bfloat16,
+// positions [length, width] }): output [ids, width]
+Napi::Value run_token_embedding(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto stored = from_handle<Tensor>(arguments.get("table"), "table");
+    const auto table = arguments.tensor("table", 2, stored->dtype);
+    const std::int64_t length = to_integer(arguments.get("length"), "length");
+    const auto positions = arguments.tensor_of_shape("positions", {length, table->shape[1]});
+    auto ids = to_int32s(arguments.get("ids"), "ids");
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto output = new_tensor(device, {static_cast<std::int64_t>(ids.size()), table->shape[1]});
+      token_embedding(device.table(), context,
+                      {ids.data(), length, matrix(*table), floats(positions), matrix(*output)});
+      return {{"output", output}};
+    });
+  });
+}
+
+// naflexPatchify({ images, targetSizes, mean, deviation, rescale, mode, filter, patchSize, device }):
+// patches [Σ patches, 3·patchSize²]
+Napi::Value run_patchify(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    arguments.set_device(find_device(to_string(arguments.get("device"), "device")));
+    auto decoded = std::make_shared<DecodedImages>(to_decoded_images(to_object(info[0], "arguments")));
+    const std::int64_t patch = to_integer(arguments.get("patchSize"), "patchSize");
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      PatchifyImagesArgs args = decoded->processing;
+      args.images = decoded->images.data();
+      args.count = static_cast<std::int64_t>(decoded->images.size());
+      args.target_sizes = decoded->target_sizes.data();
+      args.patch_size = static_cast<int>(patch);
+      std::int64_t patches = 0;
+      for (std::size_t i = 0; i < decoded->target_sizes.size(); i += 2)
+        patches += (decoded->target_sizes[i] / patch) * (decoded->target_sizes[i + 1] / patch);
+      const auto output = new_tensor(device, {patches, 3 * patch * patch});
+      args.output = matrix(*output);
+      patchify_images(device.table(), context, args);
+      return {{"patches", output}};
+    });
+  });
+}
+
+}  // namespace
+
+void add_kernel_functions(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  add("linear", run_linear);
+  add("layerNorm", run_layer_norm);
+  add("gelu", run_rowwise<GeluArgs, siglip2::gelu>);
+  add("l2Normalize", run_rowwise<L2NormalizeArgs, siglip2::l2_normalize>);
+  add("attention", run_attention);
+  add("mapPool", run_map_pool);
+  add("positionEmbedding", run_position_embedding);
+  add("tokenEmbedding", run_token_embedding);
+  add("naflexPatchify", run_patchify);
+}
+
+}  // namespace siglip2::addon

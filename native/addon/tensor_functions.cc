@@ -1,0 +1,74 @@
+// Tensors of the kernel API: creating them from JavaScript data and reading them back.
+#include <cstring>
+
+#include "addon/handles.h"
+#include "addon/promise_task.h"
+#include "tensor/convert.h"
+
+namespace siglip2::addon {
+namespace {
+
+DType to_dtype(const Napi::Value& value) {
+  const std::string name = to_string(value, "dtype");
+  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kUInt8})
+    if (name == name_of(dtype)) return dtype;
+  throw Error(kErrorUnsupported, "dtype: tensors may be float32, float16, bfloat16, int32 or uint8, not " + name);
+}
+
+// createTensor(device, dtype, shape, data): data are the elements' bytes.
+Napi::Value create_tensor(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    auto tensor = std::make_shared<Tensor>();
+    tensor->device = &find_device(to_string(info[0], "device"));
+    tensor->dtype = to_dtype(info[1]);
+    tensor->shape = to_shape(info[2], "shape");
+    const std::vector<std::uint8_t> bytes = to_bytes(info[3], "data");
+    std::int64_t elements = 1;
+    for (const std::int64_t size : tensor->shape) {
+      if (size < 0 || size > 2147483647 || elements > (std::int64_t{1} << 40))
+        throw Error(kErrorShape, "shape: a size is out of range");
+      elements *= size;
+    }
+    if (elements * static_cast<std::int64_t>(size_of(tensor->dtype)) != static_cast<std::int64_t>(bytes.size()))
+      throw Error(kErrorShape, "data: its length does not fit the shape");
+    tensor->buffer = DeviceBuffer(*tensor->device, bytes.size());
+    OpContext context;
+    tensor->device->table().copy_to_device(context, tensor->buffer.data(), bytes.data(), bytes.size());
+    return make_handle(info.Env(), tensor, static_cast<std::int64_t>(bytes.size()));
+  });
+}
+
+// readTensorValues(tensor): its elements widened to float32, after everything that was queued before.
+Napi::Value read_tensor_values(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const auto tensor = from_handle<Tensor>(info[0], "tensor");
+    return Environment::of(info.Env()).submit(info.Env(), tensor->device->executor(), nullptr, [=]() -> Finish {
+      const auto count = static_cast<std::size_t>(tensor->elements());
+      std::vector<std::uint8_t> bytes(count * size_of(tensor->dtype));
+      OpContext context;
+      tensor->device->table().copy_to_host(context, bytes.data(), tensor->buffer.data(), bytes.size());
+      auto values = std::make_shared<std::vector<float>>(count);
+      if (tensor->dtype == DType::kInt32) {
+        std::vector<std::int32_t> integers(count);
+        if (count != 0) std::memcpy(integers.data(), bytes.data(), bytes.size());
+        for (std::size_t i = 0; i < count; ++i)
+          (*values)[i] = static_cast<float>(integers[i]);
+      } else if (tensor->dtype == DType::kUInt8) {
+        for (std::size_t i = 0; i < count; ++i)
+          (*values)[i] = bytes[i];
+      } else {
+        widen_to_float(tensor->dtype, bytes.data(), values->data(), count);
+      }
+      return [values](Napi::Env env) -> Napi::Value { return from_floats(env, *values); };
+    });
+  });
+}
+
+}  // namespace
+
+void add_tensor_functions(Napi::Env env, Napi::Object exports) {
+  exports.Set("createTensor", Napi::Function::New(env, create_tensor, "createTensor"));
+  exports.Set("readTensorValues", Napi::Function::New(env, read_tensor_values, "readTensorValues"));
+}
+
+}  // namespace siglip2::addon
