@@ -7,5 +7,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // A CommonJS file that knows where it lies on disk must be loaded as it is, not transformed.
+    server: { deps: { external: [/native-loader\.cjs$/] } },
   },
 });

@@ -15,6 +15,8 @@ if (process.argv.includes('--sanitize')) options.push('--out', 'build-sanitized'
 
 const result = spawnSync(process.execPath, [command, ...options], { cwd: root, stdio: 'inherit' });
 if (result.error !== undefined || result.status !== 0) {
-  console.error('\nThe native addon was not built. It needs CMake 3.22 or newer and a C++20 compiler (g++ 11, clang 14).');
+  console.error(
+    '\nThe native addon was not built. It needs CMake 3.22 or newer and a C++20 compiler (g++ 11, clang 14).',
+  );
   process.exit(result.status ?? 1);
 }

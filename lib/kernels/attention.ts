@@ -1,0 +1,74 @@
+import { wrongRange, wrongType } from '../arguments.js';
+import { SiglipError } from '../errors.js';
+import { type KernelOptions, runKernel } from './run.js';
+import { Tensor } from './tensor.js';
+
+/** Arguments of {@link attention}. */
+export interface AttentionArguments extends KernelOptions {
+  /** [Σq, heads, headDim], float32. */
+  query: Tensor;
+  /** [Σk, heads, headDim], float32. */
+  key: Tensor;
+  /** [Σk, heads, headDim], float32. */
+  value: Tensor;
+  /** Prefix sums of query lengths, sequences + 1 entries; one sequence when omitted. */
+  queryOffsets?: Int32Array;
+  /** Prefix sums of key lengths; the query's when omitted and the lengths agree. */
+  keyOffsets?: Int32Array;
+  /** Query i attends to keys j ≤ i of its sequence. */
+  causal?: boolean;
+  /** Factor of the scores; default headDim^-0.5. */
+  scale?: number;
+}
+
+/** Checks prefix sums over `rows` rows: from 0, never falling, to `rows`. */
+export function checkOffsets(argument: string, offsets: unknown, rows: number): Int32Array {
+  if (!(offsets instanceof Int32Array)) throw wrongType(argument, 'an Int32Array of prefix sums', offsets);
+  const fail = (expected: string, actual: unknown): never => {
+    throw new SiglipError('ERR_SIGLIP_SHAPE', `${argument}: expected ${expected}, got ${actual}`);
+  };
+  if (offsets.length === 0) fail('at least one entry', 'none');
+  if (offsets[0] !== 0) fail('the first entry to be 0', offsets[0]);
+  for (let i = 1; i < offsets.length; i++)
+    if ((offsets[i] as number) < (offsets[i - 1] as number))
+      fail(`entry ${i} to be at least ${offsets[i - 1]}`, offsets[i]);
+  if (offsets[offsets.length - 1] !== rows) fail(`the last entry to be ${rows} rows`, offsets[offsets.length - 1]);
+  return offsets;
+}
+
+/**
+ * Scaled dot-product attention over packed ragged sequences, without a score matrix in memory:
+ * output = softmax(scale · query·keyᵀ) value within each sequence and head.
+ * @returns `output` [Σq, heads, headDim] and `logSumExp` [Σq, heads], the natural logarithm of the summed exponentials
+ *   of the scaled scores; a query without keys gives 0 and −∞.
+ * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
+ */
+export async function attention(args: AttentionArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
+  const query = requireTensorShape('args.query', args?.query, 3);
+  const key = requireTensorShape('args.key', args.key, 3);
+  const queries = query.shape[0] as number;
+  const keys = key.shape[0] as number;
+  const queryOffsets = args.queryOffsets ?? Int32Array.of(0, queries);
+  const keyOffsets = args.keyOffsets ?? (keys === queries ? queryOffsets : Int32Array.of(0, keys));
+  const scale = args.scale ?? (query.shape[2] as number) ** -0.5;
+  if (typeof scale !== 'number') throw wrongType('args.scale', 'a number', scale);
+  if (!Number.isFinite(scale) && query.shape[2] !== 0) throw wrongRange('args.scale', 'a finite number', scale);
+  const { output, logSumExp } = await runKernel('attention', args, ['query', 'key', 'value'], {
+    queryOffsets: checkOffsets('args.queryOffsets', queryOffsets, queries),
+    keyOffsets: checkOffsets('args.keyOffsets', keyOffsets, keys),
+    causal: args.causal === true,
+    scale,
+  });
+  return { output: output as Tensor, logSumExp: logSumExp as Tensor };
+}
+
+/** Requires a {@link Tensor} of the given number of dimensions. */
+export function requireTensorShape(argument: string, value: unknown, rank: number): Tensor {
+  if (!(value instanceof Tensor)) throw wrongType(argument, 'a Tensor', value);
+  if (value.shape.length !== rank)
+    throw new SiglipError(
+      'ERR_SIGLIP_SHAPE',
+      `${argument}: expected ${rank} dimensions, got shape [${value.shape.join(', ')}]`,
+    );
+  return value;
+}

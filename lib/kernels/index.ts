@@ -1,0 +1,33 @@
+/**
+ * The operations that SigLIP 2 is made of, on tensors: for micro-benchmarks, for models of your own, and for checking
+ * one device against another.
+ * @module siglip2/kernels
+ */
+import { native } from '../native.js';
+
+export type { Device, DType } from '../device.js';
+export { SiglipError, type SiglipErrorCode } from '../errors.js';
+export { type AttentionArguments, attention } from './attention.js';
+export { gelu, l2Normalize, layerNorm, linear, mapPool, positionEmbedding, tokenEmbedding } from './layers.js';
+export { type NaflexPatchifyOptions, naflexPatchify, type RawPixels } from './patchify.js';
+export type { KernelOptions } from './run.js';
+export { Tensor, type TensorDType } from './tensor.js';
+
+/** A device that this process can use. */
+export interface DeviceInfo {
+  name: string;
+  kind: 'cpu' | 'cuda' | 'simt' | 'reference';
+  /** For instance the instruction set of the CPU kernels. */
+  description: string;
+}
+
+/** The devices that tensors can live on. */
+export function devices(): DeviceInfo[] {
+  return native()
+    .describe()
+    .devices.map(({ name, description }) => ({
+      name,
+      kind: name.replace(/:\d+$/, '') as DeviceInfo['kind'],
+      description,
+    }));
+}

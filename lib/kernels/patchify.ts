@@ -1,0 +1,104 @@
+import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
+import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
+import { native } from '../native.js';
+import { Tensor } from './tensor.js';
+
+/** Decoded 8-bit pixels, interleaved, rows without padding. Grey is replicated, alpha ignored. */
+export interface RawPixels {
+  data: Uint8Array | Uint8ClampedArray;
+  width: number;
+  height: number;
+  channels: 1 | 2 | 3 | 4;
+}
+
+/** Options of {@link naflexPatchify}. */
+export interface NaflexPatchifyOptions {
+  /** Side of a patch in pixels. */
+  patchSize: number;
+  /** Most patches an image may have; the image is resized, up or down, to come close. */
+  maxPatches: number;
+  /** Per channel, default 0.5. */
+  mean?: number[];
+  /** Per channel, default 0.5. */
+  std?: number[];
+  /** `pil`: Pillow's 8-bit resampling to the bit, as Hugging Face; `float`: unrounded, as big_vision trains. */
+  mode?: 'pil' | 'float';
+  dtype?: DType;
+  device?: Device;
+  /** CPU: most threads to use; default all cores available to the process. */
+  threads?: number;
+}
+
+/** Checks decoded pixels; `argument` names them in errors. */
+export function checkPixels(argument: string, image: unknown): RawPixels & { data: Uint8Array } {
+  if (typeof image !== 'object' || image === null)
+    throw wrongType(argument, 'decoded pixels { data, width, height, channels }', image);
+  const { data, width, height, channels } = image as RawPixels;
+  if (!(data instanceof Uint8Array) && !(data instanceof Uint8ClampedArray))
+    throw wrongType(`${argument}.data`, 'a Uint8Array', data);
+  requireInteger(`${argument}.width`, width, 1, 1 << 24);
+  requireInteger(`${argument}.height`, height, 1, 1 << 24);
+  requireInteger(`${argument}.channels`, channels, 1, 4);
+  if (data.length !== width * height * channels)
+    throw wrongRange(
+      `${argument}.data`,
+      `${width} × ${height} × ${channels} = ${width * height * channels} bytes`,
+      data.length,
+    );
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return { data: bytes, width, height, channels };
+}
+
+function threeNumbers(argument: string, value: unknown, fallback: number): number[] {
+  if (value === undefined) return [fallback, fallback, fallback];
+  if (!Array.isArray(value) || value.length !== 3 || !value.every((entry) => Number.isFinite(entry)))
+    throw wrongType(argument, 'an array of three finite numbers', value);
+  return value as number[];
+}
+
+/**
+ * Decoded pixels in, packed normalised patches out: resize, normalise, patchify and pack in one pass. Sizes follow
+ * Hugging Face's NaFlex rule: the largest grid of the image's shape with at most `maxPatches` patches.
+ * @returns `patches` [Σ rows·columns, 3·patchSize²] in row, column, channel order; `spatialShapes` (rows, columns) of
+ *   every image; `offsets`, prefix sums of patches, images + 1 entries
+ */
+export async function naflexPatchify(
+  images: RawPixels[],
+  options: NaflexPatchifyOptions,
+): Promise<{ patches: Tensor; spatialShapes: Int32Array; offsets: Int32Array }> {
+  if (!Array.isArray(images)) throw wrongType('images', 'an array of decoded images', images);
+  if (options === undefined) throw wrongType('options', 'an options object', options);
+  requireOptions('options', options, ['patchSize', 'maxPatches', 'mean', 'std', 'mode', 'dtype', 'device', 'threads']);
+  const patchSize = requireInteger('options.patchSize', options.patchSize, 1, 1024);
+  const maxPatches = requireInteger('options.maxPatches', options.maxPatches, 1, 1 << 20);
+  const mode = requireOneOf('options.mode', options.mode ?? 'pil', ['pil', 'float']);
+  const device = resolveDevice('options.device', options.device);
+  resolveDType('options.dtype', options.dtype, device);
+  const deviation = threeNumbers('options.std', options.std, 0.5);
+  if (deviation.some((value) => value <= 0)) throw wrongRange('options.std', 'positive numbers', deviation.join(', '));
+
+  const checked = images.map((image, index) => checkPixels(`images[${index}]`, image));
+  const targetSizes = new Int32Array(2 * images.length);
+  const spatialShapes = new Int32Array(2 * images.length);
+  const offsets = new Int32Array(images.length + 1);
+  checked.forEach(({ width, height }, index) => {
+    const size = native().naflexTargetSize(height, width, patchSize, maxPatches);
+    targetSizes.set(size, 2 * index);
+    const [rows, columns] = [size[0] / patchSize, size[1] / patchSize];
+    spatialShapes.set([rows, columns], 2 * index);
+    offsets[index + 1] = (offsets[index] as number) + rows * columns;
+  });
+  const { patches } = await native().naflexPatchify({
+    images: checked,
+    targetSizes,
+    mean: threeNumbers('options.mean', options.mean, 0.5),
+    deviation,
+    rescale: 1 / 255,
+    mode,
+    filter: 'bilinear',
+    patchSize,
+    device,
+    threads: resolveThreads('options.threads', options.threads),
+  });
+  return { patches: new Tensor(patches as NonNullable<typeof patches>, device), spatialShapes, offsets };
+}

@@ -1,0 +1,7 @@
+declare const loader: {
+  /** The folder of this package's package.json. */
+  packageRoot: string;
+  /** `require` for a native binary. */
+  requireNative(file: string): unknown;
+};
+export = loader;

@@ -1,0 +1,272 @@
+/**
+ * Finds, loads and types the native addon. This is the only file that knows it exists; everything else calls the
+ * functions of {@link native}.
+ */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { SiglipError, type SiglipErrorCode } from './errors.js';
+import loader from './native-loader.cjs';
+
+/** An object of the native core; opaque here, freed by garbage collection or by {@link NativeAddon.release}. */
+export interface NativeHandle<Kind extends string> {
+  readonly __kind?: Kind;
+}
+export type CheckpointHandle = NativeHandle<'checkpoint'>;
+export type ModelHandle = NativeHandle<'model'>;
+export type TensorHandle = NativeHandle<'tensor'>;
+export type CancelHandle = NativeHandle<'cancel'>;
+
+/** What the binary and the machine offer. */
+export interface NativeDescription {
+  instructionSets: { name: string; compiled: boolean; supported: boolean }[];
+  instructionSet: string;
+  cores: number;
+  availableMemory: number;
+  devices: { name: string; description: string }[];
+}
+
+export interface NativeCheckpointFile {
+  path: string;
+  tensors: { name: string; dtype: string; shape: number[]; begin: number; end: number }[];
+}
+
+interface NativeEncoder {
+  width: number;
+  layers: number;
+  heads: number;
+  intermediate: number;
+  epsilon: number;
+}
+export interface NativeVisionConfig extends NativeEncoder {
+  patchSize: number;
+  /** Rows (and columns) of the position table. */
+  grid: number;
+  fixedResolution: boolean;
+  hasHead: boolean;
+}
+export interface NativeTextConfig extends NativeEncoder {
+  vocabulary: number;
+  positions: number;
+  projection: number;
+}
+
+/** Decoded pictures and how they become model input. */
+export interface NativeImages {
+  images: { data: Uint8Array; width: number; height: number; channels: number }[];
+  /** Height and width in pixels for every image. */
+  targetSizes: Int32Array;
+  mean: readonly number[];
+  deviation: readonly number[];
+  rescale: number;
+  mode: 'pil' | 'float';
+  filter: 'bilinear' | 'bicubic';
+}
+export type NativeVisionInput =
+  | ({ kind: 'images' } & NativeImages)
+  | { kind: 'pixels'; pixelValues: Float32Array; shape: readonly number[] }
+  | { kind: 'patches'; patches: Float32Array; spatialShapes: Int32Array };
+
+export interface NativeForwardOptions {
+  pooled: boolean;
+  normalize: boolean;
+  lastHiddenState: boolean;
+  hiddenStates: boolean;
+}
+/** Packed rows; arrays that were not asked for are empty. */
+export interface NativeForwardResult {
+  pooled: Float32Array;
+  lastHiddenState: Float32Array;
+  hiddenStates: Float32Array[];
+  activationBytes: number;
+}
+
+export interface NativeTensor {
+  handle: TensorHandle;
+  shape: number[];
+  dtype: string;
+}
+export interface NonFiniteCounts {
+  elements: number;
+  nan: number;
+  infinite: number;
+}
+
+type KernelFunction = (args: Record<string, unknown> & { threads: number }) => Promise<Record<string, NativeTensor>>;
+
+/** The addon's exports. Arguments are documented beside the functions in native/addon/. */
+export interface NativeAddon {
+  describe(): NativeDescription;
+  createCancelToken(): CancelHandle;
+  cancel(token: CancelHandle): void;
+  release(handle: NativeHandle<string>): void;
+
+  openCheckpoint(files: NativeCheckpointFile[]): CheckpointHandle;
+  readTensor(checkpoint: CheckpointHandle, name: string, dtype: string): Promise<Uint8Array>;
+  checkpointStatistics(
+    checkpoint: CheckpointHandle,
+    token: CancelHandle,
+  ): Promise<NonFiniteCounts & { tensors: (NonFiniteCounts & { name: string })[] }>;
+
+  loadModel(
+    checkpoint: CheckpointHandle,
+    options: { device: string; threads: number; vision?: NativeVisionConfig; text?: NativeTextConfig },
+    token: CancelHandle,
+  ): Promise<ModelHandle>;
+  describeModel(model: ModelHandle): { visionWeightBytes: number; textWeightBytes: number; threads: number };
+  visionForward(
+    model: ModelHandle,
+    input: NativeVisionInput,
+    options: NativeForwardOptions & { layer: number },
+    token: CancelHandle,
+  ): Promise<NativeForwardResult & { spatialShapes: Int32Array }>;
+  textForward(
+    model: ModelHandle,
+    inputIds: Int32Array,
+    length: number,
+    options: NativeForwardOptions,
+    token: CancelHandle,
+  ): Promise<NativeForwardResult>;
+  similarity(
+    images: Float32Array,
+    texts: Float32Array,
+    width: number,
+    logitScale: number,
+    logitBias: number,
+  ): { logits: Float32Array; probabilities: Float32Array };
+  prepareImages(
+    images: NativeImages,
+    options: { device: string; threads: number; patchSize: number; layout: 'patches' | 'planar' },
+    token: CancelHandle,
+  ): Promise<Float32Array>;
+  naflexTargetSize(height: number, width: number, patchSize: number, maxPatches: number): [number, number];
+
+  createTensor(device: string, dtype: string, shape: readonly number[], data: ArrayBufferView): TensorHandle;
+  readTensorValues(tensor: TensorHandle): Promise<Float32Array>;
+  linear: KernelFunction;
+  layerNorm: KernelFunction;
+  gelu: KernelFunction;
+  l2Normalize: KernelFunction;
+  attention: KernelFunction;
+  mapPool: KernelFunction;
+  positionEmbedding: KernelFunction;
+  tokenEmbedding: KernelFunction;
+  naflexPatchify: KernelFunction;
+}
+
+/** One place where a binary was looked for, and why it was not used (`error` absent: it was). */
+export interface NativeAttempt {
+  path: string;
+  error?: string;
+}
+
+/** Turns the native core's errors (`code`, `details`) into {@link SiglipError}; leaves others as they are. */
+function toSiglipError(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof SiglipError) return error;
+  const { code, details } = error as { code?: unknown; details?: Record<string, unknown> };
+  if (typeof code !== 'string' || !code.startsWith('ERR_SIGLIP_')) return error;
+  return new SiglipError(code as SiglipErrorCode, error.message, details === undefined ? {} : { details });
+}
+
+function withSiglipErrors(addon: NativeAddon): NativeAddon {
+  const wrapped: Record<string, unknown> = {};
+  for (const [name, original] of Object.entries(addon) as [string, (...args: unknown[]) => unknown][]) {
+    wrapped[name] = (...args: unknown[]): unknown => {
+      try {
+        const result = original(...args);
+        if (!(result instanceof Promise)) return result;
+        return result.catch((error: unknown) => {
+          throw toSiglipError(error);
+        });
+      } catch (error) {
+        throw toSiglipError(error);
+      }
+    };
+  }
+  return wrapped as unknown as NativeAddon;
+}
+
+/** The C library of this process, as prebuilt binaries are named: they do not mix. */
+function libcName(): string {
+  if (process.platform !== 'linux') return '';
+  const report = process.report as unknown as { excludeNetwork: boolean; getReport(): unknown };
+  const before = report.excludeNetwork;
+  report.excludeNetwork = true; // otherwise the report looks up host names, which can take seconds
+  const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
+  report.excludeNetwork = before;
+  return header.glibcVersionRuntime === undefined ? '.musl' : '.glibc';
+}
+
+/**
+ * Where the binary may be, best first: the path in the environment variable SIGLIP2_NATIVE (then nowhere else), a
+ * build in this checkout, the prebuilt binary of this platform.
+ */
+function candidates(): string[] {
+  const explicit = process.env.SIGLIP2_NATIVE;
+  if (explicit !== undefined && explicit !== '') return [path.resolve(explicit)];
+  return [
+    path.join(loader.packageRoot, 'build', 'Release', 'siglip2.node'),
+    path.join(loader.packageRoot, 'prebuilds', `${process.platform}-${process.arch}`, `siglip2${libcName()}.node`),
+  ];
+}
+
+let loaded: { addon: NativeAddon; attempts: NativeAttempt[] } | undefined;
+
+/**
+ * Loads the addon once, and returns it with everything that was tried.
+ * @throws SiglipError ERR_SIGLIP_NATIVE_NOT_FOUND with `details.attempts`
+ */
+export function loadNative(): { addon: NativeAddon; attempts: NativeAttempt[] } {
+  if (loaded !== undefined) return loaded;
+  const attempts: NativeAttempt[] = [];
+  for (const candidate of candidates()) {
+    if (!existsSync(candidate)) {
+      attempts.push({ path: candidate, error: 'no such file' });
+      continue;
+    }
+    try {
+      const addon = withSiglipErrors(loader.requireNative(candidate) as NativeAddon);
+      attempts.push({ path: candidate });
+      loaded = { addon, attempts };
+      return loaded;
+    } catch (error) {
+      attempts.push({ path: candidate, error: error instanceof Error ? error.message : String(error) });
+    }
+  }
+  const tried = attempts.map((attempt) => `  ${attempt.path}: ${attempt.error}`).join('\n');
+  throw new SiglipError(
+    'ERR_SIGLIP_NATIVE_NOT_FOUND',
+    `no native addon for ${process.platform}-${process.arch} could be loaded. Tried:\n${tried}\n` +
+      'In a checkout, build it with: npm run build:native',
+    { details: { attempts } },
+  );
+}
+
+/** The addon, loaded on first use. */
+export function native(): NativeAddon {
+  return loadNative().addon;
+}
+
+/**
+ * Runs native work that an AbortSignal may stop: queued work is dropped, running work stops between two operations.
+ * @throws SiglipError ERR_SIGLIP_ABORTED with the signal's reason as `cause`
+ */
+export async function withCancellation<T>(
+  signal: AbortSignal | undefined,
+  work: (token: CancelHandle) => Promise<T>,
+): Promise<T> {
+  const addon = native();
+  const token = addon.createCancelToken();
+  if (signal === undefined) return work(token);
+  const aborted = (): SiglipError =>
+    new SiglipError('ERR_SIGLIP_ABORTED', 'the operation was aborted', { cause: signal.reason });
+  if (signal.aborted) throw aborted();
+  const cancel = (): void => addon.cancel(token);
+  signal.addEventListener('abort', cancel, { once: true });
+  try {
+    return await work(token);
+  } catch (error) {
+    throw signal.aborted && error instanceof SiglipError && error.code === 'ERR_SIGLIP_ABORTED' ? aborted() : error;
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+}
