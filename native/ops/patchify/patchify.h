@@ -6,7 +6,9 @@
 //
 // `patchify_images` resizes decoded images, normalises and cuts them in one pass:
 //   kPil    resampling in Pillow's 8-bit arithmetic, bit for bit (horizontal pass rounded to uint8, then vertical;
-//           22-bit fixed-point weights, Pillow's src/libImaging/Resample.c), then value = (u·rescale − mean)/std
+//           22-bit fixed-point weights, Pillow's src/libImaging/Resample.c), then value = (u·rescale − mean)/std,
+//           computed in double and rounded once. As in Pillow 12.3, images more than 100 times as tall as wide whose
+//           height shrinks are filtered vertically first.
 //   kFloat  the same filter geometry in float32 without rounding between or after the passes, as big_vision trains
 //           NaFlex models, then the same normalisation
 // `patchify_pixels` cuts float images that are already normalised.
