@@ -1,0 +1,143 @@
+/**
+ * Pictures to RGB pixels: what Pillow's `ImageOps.exif_transpose(Image.open(file)).convert("RGB")` gives, to the byte
+ * for lossless formats, because that is what the models were trained and are evaluated on.
+ */
+import { availableParallelism } from 'node:os';
+import { requireInteger, requireOptions, requireString, throwIfAborted, wrongType } from '../arguments.js';
+import { checkSize, decodeEncoded, decodeSharp } from './encoded.js';
+import { toRgb } from './pixels.js';
+import { type ImageInput, type ImageSource, imageSource, readEncoded } from './source.js';
+
+export type { ImageInput, RawPixels } from './source.js';
+
+/** Decoded pixels: `data[(y * width + x) * 3 + channel]`, red, green, blue, 0..255. */
+export interface RawImage {
+  data: Uint8Array;
+  width: number;
+  height: number;
+  channels: 3;
+}
+
+/** Options of {@link decodeImage}. */
+export interface DecodeOptions {
+  /** Largest accepted width × height, checked from the header; default {@link defaultMaxPixels}. */
+  maxPixels?: number;
+  /** Largest download in bytes, for `http(s):` and `data:` URLs; default 256 MiB. */
+  maxBytes?: number;
+  /** Longest wait for a download, in milliseconds; default 60 000. */
+  timeoutMs?: number;
+  /** Gives up with `ERR_SIGLIP_ABORTED` when it fires. */
+  signal?: AbortSignal;
+  /** What errors call the picture; default `image`. */
+  argument?: string;
+}
+
+/** Options of {@link decodeImages}. */
+export interface DecodeManyOptions extends DecodeOptions {
+  /** How many pictures are decoded at the same time; default 4, or the processors there are if fewer. */
+  concurrency?: number;
+}
+
+/** Pillow's limit against decompression bombs: twice its `MAX_IMAGE_PIXELS`. As RGB this is half a gigabyte. */
+export const defaultMaxPixels = 178_956_970;
+
+const defaultMaxBytes = 256 * 2 ** 20;
+const defaultTimeoutMs = 60_000;
+const optionNames = ['maxPixels', 'maxBytes', 'timeoutMs', 'signal', 'argument'];
+
+interface Settings {
+  maxPixels: number;
+  maxBytes: number;
+  timeoutMs: number;
+  signal: AbortSignal | undefined;
+}
+
+/**
+ * Decodes one picture to RGB.
+ *
+ * Alpha is dropped, not blended; grey is repeated; colour profiles and gamma are ignored; the EXIF (or XMP)
+ * orientation is applied to encoded pictures; of several frames or pages the first is taken. Raw samples and the
+ * output of a sharp instance are taken as they are.
+ *
+ * @throws TypeError or RangeError naming the argument when `input` is no picture.
+ * @throws SiglipError `ERR_SIGLIP_IMAGE` when the picture cannot be read or decoded or exceeds a limit,
+ *   `ERR_SIGLIP_ABORTED` when the signal fired, `ERR_SIGLIP_UNSUPPORTED` when the decoder is not installed.
+ */
+export async function decodeImage(input: ImageInput, options?: DecodeOptions): Promise<RawImage> {
+  const settings = checkOptions(requireOptions('options', options, optionNames));
+  return decodeSource(imageSource(input, argumentName(options, 'image')), settings);
+}
+
+/**
+ * Decodes pictures to RGB, several at a time, and keeps their order. Every input is checked before the first is read;
+ * the first failure ends the work.
+ *
+ * @throws As {@link decodeImage}; errors call the pictures `images[0]`, `images[1]`, … (or `argument[0]`, …).
+ */
+export async function decodeImages(
+  inputs: ImageInput | readonly ImageInput[],
+  options?: DecodeManyOptions,
+): Promise<RawImage[]> {
+  const settings = checkOptions(requireOptions('options', options, [...optionNames, 'concurrency']));
+  const workers = requireInteger('options.concurrency', options?.concurrency ?? Math.min(4, availableParallelism()), 1);
+  const argument = argumentName(options, 'images');
+  const sources = Array.isArray(inputs)
+    ? inputs.map((input, index) => imageSource(input, `${argument}[${index}]`))
+    : [imageSource(inputs, argument)];
+
+  const failed = new AbortController();
+  const { signal: outer } = settings;
+  const signal = outer === undefined ? failed.signal : AbortSignal.any([outer, failed.signal]);
+  const images = new Array<RawImage>(sources.length);
+  let next = 0;
+  let failure: { error: unknown } | undefined;
+  const work = async (): Promise<void> => {
+    while (next < sources.length && !failed.signal.aborted) {
+      const index = next++;
+      try {
+        images[index] = await decodeSource(sources[index]!, { ...settings, signal });
+      } catch (error) {
+        // Those stopped because of the first failure fail too; only the first one tells something.
+        failure ??= { error };
+        failed.abort();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(workers, sources.length) }, work));
+  if (failure !== undefined) throw failure.error;
+  return images;
+}
+
+function argumentName(options: DecodeOptions | undefined, fallback: string): string {
+  return requireString('options.argument', options?.argument ?? fallback);
+}
+
+function checkOptions(options: DecodeOptions): Settings {
+  const { signal } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw wrongType('options.signal', 'an AbortSignal', signal);
+  return {
+    maxPixels: requireInteger('options.maxPixels', options.maxPixels ?? defaultMaxPixels, 1),
+    maxBytes: requireInteger('options.maxBytes', options.maxBytes ?? defaultMaxBytes, 1),
+    timeoutMs: requireInteger('options.timeoutMs', options.timeoutMs ?? defaultTimeoutMs, 1, 2 ** 31 - 1),
+    signal,
+  };
+}
+
+async function decodeSource(source: ImageSource, settings: Settings): Promise<RawImage> {
+  const { signal, maxPixels } = settings;
+  const context = { name: source.name, maxPixels, signal };
+  throwIfAborted(signal);
+  let image: RawImage;
+  if (source.kind === 'raw') {
+    const { data, width, height, channels } = source.pixels;
+    checkSize(width, height, context);
+    image = { data: toRgb(data, channels), width, height, channels: 3 };
+  } else if (source.kind === 'sharp') {
+    image = await decodeSharp(source.sharp, context);
+  } else {
+    image = await decodeEncoded(await readEncoded(source, settings), context);
+  }
+  throwIfAborted(signal);
+  return image;
+}
