@@ -36,6 +36,8 @@ export interface DecodeOptions {
 export interface DecodeManyOptions extends DecodeOptions {
   /** How many pictures are decoded at the same time; default 4, or the processors there are if fewer. */
   concurrency?: number;
+  /** Number of the first picture in errors, for callers that decode a list in parts; default 0. */
+  firstIndex?: number;
 }
 
 /** Pillow's limit against decompression bombs: twice its `MAX_IMAGE_PIXELS`. As RGB this is half a gigabyte. */
@@ -78,11 +80,12 @@ export async function decodeImages(
   inputs: ImageInput | readonly ImageInput[],
   options?: DecodeManyOptions,
 ): Promise<RawImage[]> {
-  const settings = checkOptions(requireOptions('options', options, [...optionNames, 'concurrency']));
+  const settings = checkOptions(requireOptions('options', options, [...optionNames, 'concurrency', 'firstIndex']));
   const workers = requireInteger('options.concurrency', options?.concurrency ?? Math.min(4, availableParallelism()), 1);
   const argument = argumentName(options, 'images');
+  const first = requireInteger('options.firstIndex', options?.firstIndex ?? 0, 0);
   const sources = Array.isArray(inputs)
-    ? inputs.map((input, index) => imageSource(input, `${argument}[${index}]`))
+    ? inputs.map((input, index) => imageSource(input, `${argument}[${first + index}]`))
     : [imageSource(inputs, argument)];
 
   const failed = new AbortController();

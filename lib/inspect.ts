@@ -1,0 +1,91 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { SiglipError } from './errors.js';
+import { loadNative, type NativeAttempt, type NativeDescription } from './native.js';
+import loader from './native-loader.cjs';
+
+/** What {@link inspect} reports; the first thing a bug report should hold. */
+export interface Inspection {
+  /** Version of this package. */
+  version: string;
+  node: string;
+  platform: string;
+  arch: string;
+  /** C library and its version, on Linux. */
+  libc?: string;
+  /** Binaries that were tried, in order, and why each but the last was refused. */
+  binaries: NativeAttempt[];
+  /** Absent when no binary could be loaded. */
+  cpu?: {
+    model: string;
+    /** Cores that this process may use. */
+    cores: number;
+    /** Instruction sets of the binary, which of them this machine has, and the one in use. */
+    instructionSets: { name: string; compiled: boolean; supported: boolean }[];
+    instructionSet: string;
+    /** Bytes that could be allocated now. */
+    availableMemory: number;
+  };
+  devices: { name: string; description: string }[];
+  /** What `device: 'auto'` chooses, and why. */
+  auto?: { device: string; reason: string };
+  gpu: { available: boolean; reason: string };
+  sharp?: { version: string; libvips: string };
+}
+
+/** Describes this machine and installation: versions, binaries, instruction sets, devices. Never throws. */
+export async function inspect(): Promise<Inspection> {
+  const header = reportHeader();
+  const manifest = JSON.parse(readFileSync(path.join(loader.packageRoot, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  const noGpu = 'this version has no CUDA backend';
+  const inspection: Inspection = {
+    version: manifest.version,
+    node: process.version,
+    platform: process.platform,
+    arch: process.arch,
+    ...(header.glibcVersionRuntime === undefined ? {} : { libc: `glibc ${header.glibcVersionRuntime}` }),
+    binaries: [],
+    devices: [],
+    gpu: { available: false, reason: noGpu },
+    ...(await sharpVersions()),
+  };
+  let description: NativeDescription;
+  try {
+    const { addon, attempts } = loadNative();
+    inspection.binaries = attempts;
+    description = addon.describe();
+  } catch (error) {
+    if (error instanceof SiglipError && error.code === 'ERR_SIGLIP_NATIVE_NOT_FOUND')
+      inspection.binaries = error.details?.attempts as NativeAttempt[];
+    else inspection.binaries.push({ path: 'the loaded addon', error: (error as Error).message });
+    return inspection;
+  }
+  const { cores, instructionSets, instructionSet, availableMemory, devices } = description;
+  const model = header.cpus?.[0]?.model ?? 'unknown';
+  return {
+    ...inspection,
+    cpu: { model, cores, instructionSets, instructionSet, availableMemory },
+    devices,
+    auto: { device: 'cpu', reason: noGpu },
+  };
+}
+
+function reportHeader(): { glibcVersionRuntime?: string; cpus?: { model: string }[] } {
+  const report = process.report as unknown as { excludeNetwork: boolean; getReport(): unknown };
+  const before = report.excludeNetwork;
+  report.excludeNetwork = true; // otherwise the report looks up host names, which can take seconds
+  const { header } = report.getReport() as { header: { glibcVersionRuntime?: string; cpus?: { model: string }[] } };
+  report.excludeNetwork = before;
+  return header;
+}
+
+async function sharpVersions(): Promise<{ sharp?: { version: string; libvips: string } }> {
+  try {
+    const { versions } = (await import('sharp')).default;
+    return { sharp: { version: versions.sharp ?? 'unknown', libvips: versions.vips } };
+  } catch {
+    return {};
+  }
+}

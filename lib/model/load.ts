@@ -1,0 +1,168 @@
+/** From a folder or hub id to a model in the native core. */
+import { requireOptions, wrongType } from '../arguments.js';
+import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
+import { type DownloadProgress, resolveCheckpoint } from '../hub/index.js';
+import {
+  type CheckpointHandle,
+  type ModelHandle,
+  type NativeTextConfig,
+  type NativeVisionConfig,
+  native,
+  withCancellation,
+} from '../native.js';
+import { type CheckpointFiles, checkParameters, openCheckpointFiles, tensorShapes } from './checkpoint-files.js';
+import { readConfig, type Siglip2Config, type Tower } from './config.js';
+import { parameterShapes } from './parameter-shapes.js';
+import { reconcileConfig } from './reconcile-config.js';
+
+/** Options of `Siglip2.load` and `Tokenizer.load`. */
+export interface LoadOptions {
+  /** Default `auto`: CUDA when a usable device exists, else the CPU. */
+  device?: Device;
+  /** `auto`: the fastest type that passes the accuracy bar on that device. */
+  dtype?: DType | 'auto';
+  /** Load only what is needed; default both. */
+  towers?: ('vision' | 'text')[];
+  /** CPU: default all cores available to the process. */
+  threads?: number;
+  /** Hub ids: branch, tag or commit; default `main`. */
+  revision?: string;
+  /** Hub ids: default as Python's huggingface_hub (HF_HUB_CACHE, HF_HOME). */
+  cacheDir?: string;
+  /** Hub ids: access token; default HF_TOKEN. */
+  token?: string;
+  /** Hub ids: use only what is in the cache; default HF_HUB_OFFLINE. */
+  offline?: boolean;
+  /** Called while files are downloaded. */
+  onProgress?: (progress: DownloadProgress) => void;
+  signal?: AbortSignal;
+}
+
+const optionNames = [
+  'device',
+  'dtype',
+  'towers',
+  'threads',
+  'revision',
+  'cacheDir',
+  'token',
+  'offline',
+  'onProgress',
+  'signal',
+] as const;
+
+/** Checks that the options are options of loading. */
+export function checkLoadOptions(options: LoadOptions | undefined): LoadOptions {
+  return requireOptions('options', options, optionNames);
+}
+
+/** The folder of a checkpoint; downloads what the options ask for and the cache lacks. */
+export async function locate(
+  source: string | URL,
+  options: LoadOptions,
+  files: { weights: boolean; tokenizer: boolean },
+): Promise<string> {
+  const { revision, cacheDir, token, offline, onProgress, signal } = options;
+  const given = Object.entries({ revision, cacheDir, token, offline, onProgress, signal });
+  const hubOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+  return (await resolveCheckpoint(source, { ...hubOptions, ...files })).folder;
+}
+
+/** A model in the native core and everything that describes it. */
+export interface LoadedModel {
+  folder: string;
+  config: Siglip2Config;
+  towers: readonly Tower[];
+  files: CheckpointFiles;
+  checkpoint: CheckpointHandle;
+  model: ModelHandle;
+  device: string;
+  dtype: DType;
+  threads: number;
+  logitScale: number;
+  logitBias: number;
+}
+
+/** Opens, checks and loads a checkpoint; see `Siglip2.load`. */
+export async function loadModel(source: string | URL, options: LoadOptions): Promise<LoadedModel> {
+  const towers = checkTowers(options.towers);
+  const device = resolveDevice('options.device', options.device);
+  const dtype = resolveDType('options.dtype', options.dtype, device);
+  const threads = resolveThreads('options.threads', options.threads);
+  const folder = await locate(source, options, { weights: true, tokenizer: towers.includes('text') });
+
+  const stated = await readConfig(folder);
+  const files = await openCheckpointFiles(folder);
+  const { config } = reconcileConfig(stated, tensorShapes(files));
+  checkParameters(config, files, towers);
+  const checkpoint = mapParameters(files, [...parameterShapes(config, towers).keys()]);
+  const model = await withCancellation(options.signal, (token) =>
+    native().loadModel(
+      checkpoint,
+      {
+        device,
+        threads,
+        ...(towers.includes('vision') ? { vision: nativeVisionConfig(config) } : {}),
+        ...(towers.includes('text') ? { text: nativeTextConfig(config) } : {}),
+      },
+      token,
+    ),
+  );
+  const logitScale = await readScalar(checkpoint, 'logit_scale');
+  const logitBias = await readScalar(checkpoint, 'logit_bias');
+  return { folder, config, towers, files, checkpoint, model, device, dtype, threads, logitScale, logitBias };
+}
+
+function checkTowers(towers: unknown): readonly Tower[] {
+  if (towers === undefined) return ['vision', 'text'];
+  const valid = Array.isArray(towers) && towers.length > 0 && towers.every((t) => t === 'vision' || t === 'text');
+  if (!valid) throw wrongType('options.towers', 'a list of "vision" and "text", not empty', towers);
+  return [...new Set(towers as Tower[])];
+}
+
+/** Maps the named tensors, and nothing else, of a checkpoint's files. */
+export function mapParameters(files: CheckpointFiles, names: readonly string[]): CheckpointHandle {
+  const wanted = new Set(names);
+  return native().openCheckpoint(
+    files.files
+      .map((file) => ({
+        path: file.path,
+        tensors: [...file.tensors]
+          .filter(([name]) => wanted.has(name) && files.tensors.get(name)?.file === file)
+          .map(([name, { dtype, shape, begin, end }]) => ({ name, dtype, shape: [...shape], begin, end })),
+      }))
+      .filter((file) => file.tensors.length > 0),
+  );
+}
+
+async function readScalar(checkpoint: CheckpointHandle, name: string): Promise<number> {
+  const bytes = await native().readTensor(checkpoint, name, 'F32');
+  return new DataView(bytes.buffer, bytes.byteOffset).getFloat32(0, true);
+}
+
+function nativeVisionConfig({ architecture, vision }: Siglip2Config): NativeVisionConfig {
+  return {
+    width: vision.hiddenSize,
+    layers: vision.numHiddenLayers,
+    heads: vision.numAttentionHeads,
+    intermediate: vision.intermediateSize,
+    epsilon: vision.layerNormEps,
+    patchSize: vision.patchSize,
+    grid: Math.round(Math.sqrt(vision.numPatches)),
+    fixedResolution: architecture === 'fixed',
+    hasHead: vision.useHead,
+  };
+}
+
+function nativeTextConfig({ text }: Siglip2Config): NativeTextConfig {
+  return {
+    width: text.hiddenSize,
+    layers: text.numHiddenLayers,
+    heads: text.numAttentionHeads,
+    intermediate: text.intermediateSize,
+    epsilon: text.layerNormEps,
+    vocabulary: text.vocabSize,
+    positions: text.maxPositionEmbeddings,
+    projection: text.projectionSize,
+  };
+}

@@ -1,0 +1,67 @@
+import { access } from 'node:fs/promises';
+import path from 'node:path';
+import { requireInteger, requireOneOf, requireOptions, requireString } from '../arguments.js';
+import type { DType } from '../device.js';
+import { native } from '../native.js';
+import type { LoadedModel } from './load.js';
+import { configToJson } from './reconcile-config.js';
+import type { SafetensorsDType } from './safetensors.js';
+import { parameterShapes } from './parameter-shapes.js';
+import { writeCheckpoint } from './write-checkpoint.js';
+
+/** Options of `Siglip2.save`. */
+export interface SaveOptions {
+  /** Store weights in this type, rounding to nearest; default: each as it was stored. `int8` cannot be stored. */
+  dtype?: DType;
+  /** Split the weights into files of at most this many bytes; default 5 GB, as Hugging Face. */
+  maxShardBytes?: number;
+}
+
+const storedName = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const;
+const bytesOf: Partial<Record<SafetensorsDType, number>> = { F32: 4, F16: 2, BF16: 2 };
+/** Files that belong to a checkpoint and are copied as they are. */
+const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'tokenizer.model'];
+
+/** Writes a loaded model in Hugging Face layout; see `Siglip2.save`. */
+export async function saveModel(model: LoadedModel, folder: string, options?: SaveOptions): Promise<void> {
+  requireString('folder', folder);
+  const checked = requireOptions('options', options, ['dtype', 'maxShardBytes']);
+  const dtype =
+    checked.dtype === undefined
+      ? undefined
+      : storedName[requireOneOf('options.dtype', checked.dtype, ['float32', 'float16', 'bfloat16'])];
+  const maxShardBytes = requireInteger('options.maxShardBytes', checked.maxShardBytes ?? 5e9, 1);
+
+  const tensors = [...parameterShapes(model.config, model.towers)].map(([name, shape]) => {
+    const stored = dtype ?? (model.files.tensors.get(name)?.dtype as SafetensorsDType);
+    const elements = shape.reduce((product, size) => product * size, 1);
+    return {
+      name,
+      dtype: stored,
+      shape,
+      bytes: elements * (bytesOf[stored] as number),
+      read: () => native().readTensor(model.checkpoint, name, stored),
+    };
+  });
+  const { config, preprocessor } = configToJson(model.config);
+  await writeCheckpoint(folder, {
+    configJson: dtype === undefined ? config : { ...config, dtype: checked.dtype },
+    preprocessorJson: preprocessor,
+    tokenizerFiles: await existingFiles(model.folder, tokenizerFiles),
+    tensors,
+    maxShardBytes,
+  });
+}
+
+async function existingFiles(folder: string, names: readonly string[]): Promise<{ name: string; path: string }[]> {
+  const found: { name: string; path: string }[] = [];
+  for (const name of names) {
+    const file = path.join(folder, name);
+    const exists = await access(file).then(
+      () => true,
+      () => false,
+    );
+    if (exists) found.push({ name, path: file });
+  }
+  return found;
+}

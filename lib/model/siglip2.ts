@@ -1,0 +1,370 @@
+import { requireInteger, requireOptions, requireString, throwIfAborted, wrongRange, wrongType } from '../arguments.js';
+import type { DType } from '../device.js';
+import { SiglipError } from '../errors.js';
+import { type ModelHandle, type NativeForwardOptions, native, withCancellation } from '../native.js';
+import { decodeImages, type ImageInput, type RawImage } from '../processing/decode.js';
+import { nativeImages, resolveMaxPatches } from '../processing/prepare.js';
+import { Tokenizer } from '../processing/tokenizer.js';
+import type { Siglip2Config } from './config.js';
+import { type Embeddings, joinEmbeddings, requireEmbeddings } from './embeddings.js';
+import {
+  checkForwardOptions,
+  checkTextInput,
+  type ForwardOptions,
+  type ForwardOutput,
+  packVisionInput,
+  toForwardOutput,
+  type VisionForwardInput,
+} from './forward.js';
+import { checkLoadOptions, type LoadedModel, type LoadOptions, loadModel } from './load.js';
+import { type SaveOptions, saveModel } from './save.js';
+
+/** Options of {@link Siglip2.embedImages}. */
+export interface EmbedImagesOptions {
+  /** NaFlex only: most patches an image may have; default 256. */
+  maxPatches?: number;
+  /** Scale embeddings to unit length; default true. */
+  normalize?: boolean;
+  /** Images that go through the model together; default 8. Results do not depend on it. */
+  batchSize?: number;
+  /** Largest picture that is decoded, in pixels; see docs/images.md. */
+  maxPixels?: number;
+  signal?: AbortSignal;
+  /** Called after every batch. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** Options of {@link Siglip2.embedTexts}. */
+export interface EmbedTextsOptions {
+  /** Scale embeddings to unit length; default true. */
+  normalize?: boolean;
+  /** Texts that go through the model together; default 32. Results do not depend on it. */
+  batchSize?: number;
+  signal?: AbortSignal;
+  /** Called after every batch. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** Options of {@link Siglip2.denseFeatures}. */
+export interface DenseFeaturesOptions {
+  /** NaFlex only: most patches an image may have; default 256. */
+  maxPatches?: number;
+  /** 0 for the embeddings, n for the output of layer n; default: after the final layer norm. */
+  layer?: number;
+  maxPixels?: number;
+  signal?: AbortSignal;
+}
+
+/** Options of {@link Siglip2.classify}. */
+export interface ClassifyOptions {
+  /** Prompt with `{}` for the label, or several whose embeddings are averaged; default `This is a photo of {}.` */
+  template?: string | string[];
+  /** NaFlex only: most patches the image may have; default 256. */
+  maxPatches?: number;
+  maxPixels?: number;
+  signal?: AbortSignal;
+}
+
+/** One label of {@link Siglip2.classify}. */
+export interface Classification {
+  label: string;
+  /** σ(logit): how probable it is that image and label belong together; labels do not compete. */
+  probability: number;
+  logit: number;
+}
+
+const pooledOnly = { pooled: true, lastHiddenState: false, hiddenStates: false } as const;
+const defaultTemplate = 'This is a photo of {}.';
+
+/** A SigLIP 2 model: one or both towers on one device. */
+export class Siglip2 {
+  /** The checkpoint's configuration, with every default filled in. */
+  readonly config: Siglip2Config;
+  readonly device: string;
+  readonly dtype: DType;
+  /** Logarithm of the similarity's scale, as stored. */
+  readonly logitScale: number;
+  readonly logitBias: number;
+
+  readonly #loaded: LoadedModel;
+  #model: ModelHandle | undefined;
+  #tokenizer: Promise<Tokenizer> | undefined;
+
+  private constructor(loaded: LoadedModel) {
+    this.#loaded = loaded;
+    this.#model = loaded.model;
+    this.config = loaded.config;
+    this.device = loaded.device;
+    this.dtype = loaded.dtype;
+    this.logitScale = loaded.logitScale;
+    this.logitBias = loaded.logitBias;
+  }
+
+  /**
+   * Loads a checkpoint in Hugging Face layout.
+   * @param source a folder, a `file:` URL, or a hub id `organisation/name`
+   * @throws SiglipError ERR_SIGLIP_CONFIG, ERR_SIGLIP_CHECKPOINT for files that are missing, damaged or do not fit;
+   *   ERR_SIGLIP_HUB, ERR_SIGLIP_OFFLINE for downloads; ERR_SIGLIP_NO_DEVICE, ERR_SIGLIP_OUT_OF_MEMORY,
+   *   ERR_SIGLIP_ABORTED
+   */
+  static async load(source: string | URL, options?: LoadOptions): Promise<Siglip2> {
+    return new Siglip2(await loadModel(source, checkLoadOptions(options)));
+  }
+
+  /**
+   * Embeddings of pictures, [images, hiddenSize]. Decoding of the next batch overlaps the model's work.
+   * @throws SiglipError ERR_SIGLIP_IMAGE for a picture that cannot be read, naming it
+   */
+  async embedImages(images: ImageInput | ImageInput[], options?: EmbedImagesOptions): Promise<Embeddings> {
+    const checked = requireOptions('options', options, [
+      'maxPatches',
+      'normalize',
+      'batchSize',
+      'maxPixels',
+      'signal',
+      'onProgress',
+    ]);
+    const { signal, onProgress, normalize = true } = checked;
+    const maxPatches = resolveMaxPatches('options.maxPatches', this.config, checked.maxPatches);
+    const batchSize = requireInteger('options.batchSize', checked.batchSize ?? 8, 1);
+    const parts: Float32Array[] = [];
+    let done = 0;
+    for await (const { decoded, total } of this.#decodedBatches(images, batchSize, checked)) {
+      const result = await this.#runImages(decoded, maxPatches, { ...pooledOnly, normalize: normalize !== false }, signal);
+      parts.push(result.pooled);
+      done += decoded.length;
+      onProgress?.(done, total);
+    }
+    return joinEmbeddings(parts, this.config.vision.hiddenSize);
+  }
+
+  /**
+   * Embeddings of texts, [texts, projectionSize], with SigLIP 2's text rules (see docs/text.md).
+   * @throws TypeError naming the text that is no string
+   */
+  async embedTexts(texts: string | string[], options?: EmbedTextsOptions): Promise<Embeddings> {
+    const checked = requireOptions('options', options, ['normalize', 'batchSize', 'signal', 'onProgress']);
+    const { signal, onProgress, normalize = true } = checked;
+    const batchSize = requireInteger('options.batchSize', checked.batchSize ?? 32, 1);
+    const model = this.#handle();
+    throwIfAborted(signal);
+    const { inputIds, shape } = (await this.#loadTokenizer()).encode(texts);
+    const [count, length] = shape;
+    const parts: Float32Array[] = [];
+    for (let start = 0; start < count; start += batchSize) {
+      const end = Math.min(start + batchSize, count);
+      const ids = inputIds.subarray(start * length, end * length);
+      const request = { ...pooledOnly, normalize: normalize !== false };
+      const result = await withCancellation(signal, (token) =>
+        native().textForward(model, ids, length, request, token),
+      );
+      parts.push(result.pooled);
+      onProgress?.(end, count);
+    }
+    return joinEmbeddings(parts, this.config.text.projectionSize);
+  }
+
+  /** Per-patch features of pictures, for segmentation, localisation and VLM front ends: one [rows, cols, dim] each. */
+  async denseFeatures(
+    images: ImageInput | ImageInput[],
+    options?: DenseFeaturesOptions,
+  ): Promise<{ data: Float32Array; shape: [rows: number, cols: number, dim: number] }[]> {
+    const checked = requireOptions('options', options, ['maxPatches', 'layer', 'maxPixels', 'signal']);
+    const maxPatches = resolveMaxPatches('options.maxPatches', this.config, checked.maxPatches);
+    const { hiddenSize, numHiddenLayers } = this.config.vision;
+    const layer =
+      checked.layer === undefined ? -1 : requireInteger('options.layer', checked.layer, 0, numHiddenLayers);
+    const request = { pooled: false, normalize: false, lastHiddenState: layer < 0, hiddenStates: false };
+    const features: { data: Float32Array; shape: [number, number, number] }[] = [];
+    for await (const { decoded } of this.#decodedBatches(images, 8, checked)) {
+      const result = await this.#runImages(decoded, maxPatches, request, checked.signal, layer);
+      const states = layer < 0 ? result.lastHiddenState : (result.hiddenStates[0] as Float32Array);
+      let offset = 0;
+      for (let i = 0; i < result.spatialShapes.length; i += 2) {
+        const [rows, columns] = result.spatialShapes.subarray(i, i + 2) as unknown as [number, number];
+        const size = rows * columns * hiddenSize;
+        features.push({ data: states.slice(offset, offset + size), shape: [rows, columns, hiddenSize] });
+        offset += size;
+      }
+    }
+    return features;
+  }
+
+  /**
+   * exp(logitScale) · cosine + logitBias and its sigmoid, [images, texts] row-major. Inputs need not be normalised.
+   */
+  similarity(
+    images: Embeddings,
+    texts: Embeddings,
+  ): { logits: Float32Array; probabilities: Float32Array; shape: [images: number, texts: number] } {
+    const left = requireEmbeddings('images', images);
+    const right = requireEmbeddings('texts', texts);
+    const rows = left.shape[0];
+    const columns = right.shape[0];
+    if (rows > 0 && columns > 0 && left.shape[1] !== right.shape[1])
+      throw new SiglipError(
+        'ERR_SIGLIP_SHAPE',
+        `texts: expected embeddings of width ${left.shape[1]}, as the images', got ${right.shape[1]}`,
+      );
+    const shape: [number, number] = [rows, columns];
+    if (rows === 0 || columns === 0)
+      return { logits: new Float32Array(0), probabilities: new Float32Array(0), shape };
+    const result = native().similarity(left.data, right.data, left.shape[1], this.logitScale, this.logitBias);
+    return { ...result, shape };
+  }
+
+  /** How well each label describes a picture, best first. Probabilities are independent and usually small. */
+  async classify(image: ImageInput, labels: string[], options?: ClassifyOptions): Promise<Classification[]> {
+    const checked = requireOptions('options', options, ['template', 'maxPatches', 'maxPixels', 'signal']);
+    if (!Array.isArray(labels)) throw wrongType('labels', 'an array of strings', labels);
+    labels.forEach((label, index) => {
+      requireString(`labels[${index}]`, label);
+    });
+    const templates = checkTemplates(checked.template);
+    if (Array.isArray(image)) throw wrongType('image', 'one image', image);
+    const { template: _, ...imageOptions } = checked;
+    const [picture, texts] = await Promise.all([
+      this.embedImages(image, imageOptions),
+      this.embedTexts(
+        labels.flatMap((label) => templates.map((template) => template.replaceAll('{}', () => label))),
+        checked.signal === undefined ? {} : { signal: checked.signal },
+      ),
+    ]);
+    const { logits, probabilities } = this.similarity(picture, averageGroups(texts, templates.length));
+    return labels
+      .map((label, i) => ({ label, probability: probabilities[i] as number, logit: logits[i] as number }))
+      .sort((a, b) => b.logit - a.logit);
+  }
+
+  /** The image tower at tensor level. */
+  readonly vision = {
+    forward: async (input: VisionForwardInput, options?: ForwardOptions): Promise<ForwardOutput> => {
+      const { signal, hiddenStates = false } = checkForwardOptions(options);
+      const model = this.#handle();
+      const packed = packVisionInput(this.config, input);
+      const { hiddenSize, useHead } = this.config.vision;
+      const request = { pooled: useHead, normalize: false, lastHiddenState: true, hiddenStates, layer: -1 };
+      const result = await withCancellation(signal, (token) =>
+        native().visionForward(model, packed.native, request, token),
+      );
+      return toForwardOutput(result, packed.layout, hiddenSize, hiddenSize, hiddenStates);
+    },
+  };
+
+  /** The text tower at tensor level. */
+  readonly text = {
+    forward: async (
+      inputIds: Int32Array,
+      shape: [n: number, length: number],
+      options?: ForwardOptions,
+    ): Promise<ForwardOutput> => {
+      const { signal, hiddenStates = false } = checkForwardOptions(options);
+      const model = this.#handle();
+      const length = checkTextInput(this.config, inputIds, shape);
+      const request = { pooled: true, normalize: false, lastHiddenState: true, hiddenStates };
+      const result = await withCancellation(signal, (token) =>
+        native().textForward(model, inputIds, length, request, token),
+      );
+      const { hiddenSize, projectionSize } = this.config.text;
+      const layout = { tokens: new Array<number>(shape[0]).fill(length), padded: length };
+      return toForwardOutput(result, layout, hiddenSize, projectionSize, hiddenStates);
+    },
+  };
+
+  /**
+   * Writes the checkpoint in Hugging Face layout: weights of the loaded towers, configuration, tokenizer. Unless
+   * `dtype` asks for another type, weights are bit-identical to those that were loaded.
+   */
+  async save(folder: string, options?: SaveOptions): Promise<void> {
+    this.#handle();
+    await saveModel(this.#loaded, folder, options);
+  }
+
+  /** Frees the model as soon as running work is done. A second call does nothing. */
+  dispose(): void {
+    if (this.#model === undefined) return;
+    this.#model = undefined;
+    native().release(this.#loaded.model);
+    native().release(this.#loaded.checkpoint);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #handle(): ModelHandle {
+    if (this.#model === undefined)
+      throw new SiglipError('ERR_SIGLIP_DISPOSED', 'the model has been disposed and cannot be used any more');
+    return this.#model;
+  }
+
+  async #loadTokenizer(): Promise<Tokenizer> {
+    if (!this.#loaded.towers.includes('text'))
+      throw new SiglipError('ERR_SIGLIP_UNSUPPORTED', 'the text tower was not loaded (see the towers option)');
+    this.#tokenizer ??= Tokenizer.fromFolder(this.#loaded.folder, { length: this.config.text.maxPositionEmbeddings });
+    return this.#tokenizer;
+  }
+
+  async #runImages(
+    decoded: RawImage[],
+    maxPatches: number,
+    request: NativeForwardOptions,
+    signal: AbortSignal | undefined,
+    layer = -1,
+  ) {
+    const model = this.#handle();
+    const input = { kind: 'images', ...nativeImages(this.config, decoded, maxPatches) } as const;
+    return withCancellation(signal, (token) => native().visionForward(model, input, { ...request, layer }, token));
+  }
+
+  /** Decodes pictures a batch at a time, one batch ahead of the consumer. */
+  async *#decodedBatches(
+    images: ImageInput | ImageInput[],
+    batchSize: number,
+    options: { maxPixels?: number; signal?: AbortSignal },
+  ): AsyncGenerator<{ decoded: RawImage[]; total: number }> {
+    this.#handle();
+    const total = Array.isArray(images) ? images.length : 1;
+    const decode = async (start: number): Promise<RawImage[]> => {
+      const { maxPixels, signal } = options;
+      throwIfAborted(signal);
+      return decodeImages(Array.isArray(images) ? images.slice(start, start + batchSize) : images, {
+        ...(maxPixels === undefined ? {} : { maxPixels }),
+        ...(signal === undefined ? {} : { signal }),
+        firstIndex: start,
+      });
+    };
+    let next = decode(0);
+    for (let start = 0; start < total; start += batchSize) {
+      const decoded = await next;
+      if (start + batchSize < total) {
+        next = decode(start + batchSize);
+        // Its failure is reported when it is awaited; until then it must not count as unhandled.
+        next.catch(() => {});
+      }
+      yield { decoded, total };
+    }
+  }
+}
+
+function checkTemplates(template: unknown): string[] {
+  const templates = template === undefined ? [defaultTemplate] : Array.isArray(template) ? template : [template];
+  if (templates.length === 0) throw wrongRange('options.template', 'at least one template', 'none');
+  for (const entry of templates) {
+    requireString('options.template', entry);
+    if (!(entry as string).includes('{}')) throw wrongRange('options.template', 'a text with {} for the label', entry);
+  }
+  return templates as string[];
+}
+
+/** The mean of each group of `size` consecutive rows. */
+function averageGroups(embeddings: Embeddings, size: number): Embeddings {
+  if (size === 1) return embeddings;
+  const [rows, dim] = embeddings.shape;
+  const means = new Float32Array((rows / size) * dim);
+  embeddings.data.forEach((value, i) => {
+    const group = Math.floor(i / (dim * size));
+    means[group * dim + (i % dim)] = (means[group * dim + (i % dim)] as number) + value / size;
+  });
+  return joinEmbeddings([means], dim);
+}
