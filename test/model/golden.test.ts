@@ -1,0 +1,179 @@
+/** Every tiny checkpoint against Hugging Face transformers: features, logits, and the hidden states of every layer. */
+import { describe, expect, it } from 'vitest';
+import { Siglip2, type TensorData } from '../../lib/index.js';
+import {
+  type CheckpointName,
+  checkpointFolder,
+  checkpointNames,
+  hash,
+  pixel,
+  readGolden,
+  type StoredTensor,
+} from '../support/golden.js';
+
+/** Largest difference, relative to the largest reference value. */
+function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  expect(actual.length).toBe(expected.length);
+  let largest = 0;
+  let difference = 0;
+  for (let i = 0; i < expected.length; i++) {
+    largest = Math.max(largest, Math.abs(expected[i] as number));
+    // Written so that NaN counts as a difference.
+    const error = Math.abs((actual[i] as number) - (expected[i] as number));
+    difference = error <= difference ? difference : error;
+  }
+  return difference / largest;
+}
+
+function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  expect(actual.length).toBe(expected.length);
+  let difference = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const error = Math.abs((actual[i] as number) - (expected[i] as number));
+    difference = error <= difference ? difference : error;
+  }
+  return difference;
+}
+
+interface Inputs {
+  ids: Int32Array;
+  texts: number;
+  vision: Parameters<Siglip2['vision']['forward']>[0];
+  /** Real tokens of each image. */
+  tokens: number[];
+}
+
+function tensorOf(tensors: Map<string, StoredTensor>, name: string): StoredTensor {
+  const tensor = tensors.get(name);
+  if (tensor === undefined) throw new Error(`the fixture has no ${name}`);
+  return tensor;
+}
+
+/** Pixels from the reference's generator, zero where the mask is. */
+function generatePixels(seed: number, shape: number[], mask?: Int32Array): Float32Array {
+  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  const row = shape[shape.length - 1] as number;
+  for (let i = 0; i < values.length; i++)
+    values[i] = mask !== undefined && mask[Math.floor(i / row)] === 0 ? 0 : pixel(hash(i, seed));
+  return values;
+}
+
+function patchInput(patches: Float32Array, shape: number[], mask: Int32Array, spatialShapes: Int32Array): Inputs['vision'] {
+  return { patches, shape: shape as [number, number, number], mask, spatialShapes };
+}
+
+function readInputs(name: CheckpointName): Inputs {
+  // The derived checkpoints share the inputs of the one that they are derived from.
+  const { tensors, metadata } = readGolden(`models/${name.replace(/_bf16.*$/, '')}/inputs.safetensors`);
+  const ids = tensorOf(tensors, 'input_ids');
+  const common = { ids: Int32Array.from(ids.values), texts: ids.shape[0] as number };
+  const stored = tensors.get('pixel_values');
+  const shape = stored?.shape ?? (JSON.parse(metadata.pixel_shape as string) as number[]);
+  const mask = tensors.get('pixel_attention_mask');
+  if (mask === undefined) {
+    const pixelValues = stored
+      ? Float32Array.from(stored.values)
+      : generatePixels(Number(metadata.pixel_seed), shape);
+    return { ...common, vision: { pixelValues, shape: shape as [number, 3, number, number] }, tokens: [] };
+  }
+  const maskValues = Int32Array.from(mask.values);
+  const spatialShapes = Int32Array.from(tensorOf(tensors, 'spatial_shapes').values);
+  const patches = stored
+    ? Float32Array.from(stored.values)
+    : generatePixels(Number(metadata.pixel_seed), shape, maskValues);
+  const tokens = Array.from({ length: spatialShapes.length / 2 }, (_, i) =>
+    (spatialShapes[2 * i] as number) * (spatialShapes[2 * i + 1] as number));
+  return { ...common, vision: patchInput(patches, shape, maskValues, spatialShapes), tokens };
+}
+
+/** The real tokens of the first items of a padded [n, padded, width] array. */
+function realRows(values: ArrayLike<number>, padded: number, width: number, tokens: number[], items: number): number[] {
+  const rows: number[] = [];
+  for (let item = 0; item < items; item++) {
+    const start = item * padded * width;
+    for (let i = 0; i < (tokens[item] as number) * width; i++) rows.push(values[start + i] as number);
+  }
+  return rows;
+}
+
+function compareStates(
+  tower: 'vision' | 'text',
+  golden: Map<string, StoredTensor>,
+  states: TensorData[],
+  last: TensorData,
+  tokens: number[],
+): void {
+  const names = ['embeddings', ...states.slice(1).map((_, i) => `layer.${i}`)].map((name) => `${tower}.${name}`);
+  expect(states.length).toBe(names.length);
+  for (const [index, name] of [...names, `${tower}.last_hidden_state`].entries()) {
+    const expected = tensorOf(golden, name);
+    const actual = states[index] ?? last;
+    const [items, padded, width] = expected.shape as [number, number, number];
+    const real = tokens.length > 0 ? tokens : new Array<number>(items).fill(padded);
+    const error = relativeError(
+      realRows(actual.data, actual.shape[1] as number, width, real, items),
+      realRows(expected.values, padded, width, real, items),
+    );
+    expect(error, name).toBeLessThan(2e-5);
+  }
+}
+
+describe.each(checkpointNames)('%s', (name) => {
+  const golden = readGolden(`models/${name.replace('_sharded', '')}/outputs.safetensors`).tensors;
+
+  it('gives the features, logits and hidden states of the reference', async () => {
+    const inputs = readInputs(name);
+    using model = await Siglip2.load(checkpointFolder(name));
+    const images = await model.vision.forward(inputs.vision, { hiddenStates: true });
+    const texts = await model.text.forward(inputs.ids, [inputs.texts, inputs.ids.length / inputs.texts], {
+      hiddenStates: true,
+    });
+    expect(relativeError(images.pooled.data, tensorOf(golden, 'image_features').values)).toBeLessThan(1e-5);
+    expect(relativeError(texts.pooled.data, tensorOf(golden, 'text_features').values)).toBeLessThan(1e-5);
+
+    const embeddings = (pooled: TensorData) => ({
+      data: pooled.data,
+      shape: pooled.shape as [number, number],
+      row: (i: number) => pooled.data.subarray(i, i + 1),
+    });
+    const { logits } = model.similarity(embeddings(images.pooled), embeddings(texts.pooled));
+    expect(largestDifference(logits, tensorOf(golden, 'logits_per_image').values)).toBeLessThan(1e-4);
+
+    if (!golden.has('vision.embeddings')) return;
+    compareStates('vision', golden, images.hiddenStates as TensorData[], images.lastHiddenState, inputs.tokens);
+    compareStates('text', golden, texts.hiddenStates as TensorData[], texts.lastHiddenState, []);
+  });
+
+  it.runIf(name.startsWith('naflex'))('gives the reference features of images of up to 256 patches', async () => {
+    const { tensors, metadata } = readGolden(`models/${name}/long_256.safetensors`);
+    const spatialShapes = Int32Array.from(tensorOf(tensors, 'spatial_shapes').values);
+    const n = spatialShapes.length / 2;
+    const [padded, patchDim] = [256, 768];
+    const mask = new Int32Array(n * padded);
+    const tokens = Array.from({ length: n }, (_, i) =>
+      (spatialShapes[2 * i] as number) * (spatialShapes[2 * i + 1] as number));
+    tokens.forEach((count, i) => {
+      mask.fill(1, i * padded, i * padded + count);
+    });
+    const patches = generatePixels(Number(metadata.pixel_seed), [n, padded, patchDim], mask);
+    using model = await Siglip2.load(checkpointFolder(name), { towers: ['vision'] });
+    const output = await model.vision.forward(patchInput(patches, [n, padded, patchDim], mask, spatialShapes));
+    expect(relativeError(output.pooled.data, tensorOf(tensors, 'image_features').values)).toBeLessThan(1e-5);
+
+    const width = output.lastHiddenState.shape[2] as number;
+    const { data } = output.lastHiddenState;
+    const token = (index: number) => tokens.flatMap((_, i) => [...data.subarray((i * padded + index) * width, (i * padded + index + 1) * width)]);
+    expect(relativeError(token(0), tensorOf(tensors, 'last_hidden_state_token_0').values)).toBeLessThan(2e-5);
+    const sums = tokens.flatMap((count, i) =>
+      Array.from({ length: width }, (_, column) => {
+        let sum = 0;
+        for (let row = 0; row < count; row++) sum += data[(i * padded + row) * width + column] as number;
+        return sum;
+      }));
+    expect(relativeError(sums, tensorOf(tensors, 'last_hidden_state_token_sum').values)).toBeLessThan(2e-5);
+    // Padding costs nothing and yields nothing.
+    tokens.forEach((count, i) => {
+      expect(data.subarray((i * padded + count) * width, (i + 1) * padded * width).every((value) => value === 0)).toBe(true);
+    });
+  });
+});
