@@ -1,0 +1,37 @@
+// Vectors of float32 for the CPU kernels: one type, Vec, of the build's width, and plain functions on it. The header of
+// the instruction set that is being compiled is chosen here; all of them offer the same names.
+//
+//   kLanes                                lanes of a Vec
+//   kTileRows, kTileVectors               register tile of cpu/simd/tile.h that fills the registers
+//   zero() broadcast(x)
+//   load(p) store(p, v)                   any alignment
+//   load_first(p, n) store_first(p, v, n) the first n lanes, 0 ≤ n ≤ kLanes; touches no other memory; other lanes are 0
+//   load_bfloat16(p) load_float16(p)      kLanes two-byte values of any alignment, widened exactly
+//   a + b, a - b, a * b, a / b
+//   multiply_add(a, b, c)                 a·b + c, rounded once where the machine has a fast instruction for it
+//   fused_multiply_add(a, b, c)           a·b + c with an exact product, on every machine
+//   max(a, b) min(a, b)                   b when either is NaN
+//   select_first(n, a, b)                 the first n lanes of a, the others of b
+//   select_negative(x, a, b)              a where x < 0, else b
+//   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
+//   reduce_add(v) reduce_max(v)
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/isa.h"
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define SIGLIP2_INLINE __forceinline
+#else
+#define SIGLIP2_INLINE inline __attribute__((always_inline))
+#endif
+
+#if defined(SIGLIP2_ISA_avx512)
+#include "cpu/simd/vec_avx512.h"
+#elif defined(SIGLIP2_ISA_avx2)
+#include "cpu/simd/vec_avx2.h"
+#else
+#include "cpu/simd/vec_generic.h"
+#endif

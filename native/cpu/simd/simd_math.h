@@ -1,0 +1,86 @@
+// Exponentials and GELU on vectors.
+//
+// All of them split an argument y = n·ln 2 + r with |r| ≤ ½ ln 2, take a polynomial of r and multiply it by 2ⁿ. Adding
+// kRound = 1.5·2²³ + 127 rounds to an integer n and leaves n + 127 in the low bits of the sum, which is the exponent
+// field of 2ⁿ: no conversion to integers is needed. Polynomials are least-squares fits on Chebyshev nodes, weighted for
+// the relative error of the result.
+#pragma once
+
+#include "cpu/simd/simd.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+inline constexpr float kRound = 12583039.0f;
+inline constexpr float kLog2E = 1.442695f;
+inline constexpr float kLn2High = 0.693145751953125f;  // 15 bits: n·kLn2High is exact
+inline constexpr float kLn2Low = 1.4286068e-06f;
+
+// eʳ for |r| ≤ ½ ln 2.
+SIGLIP2_INLINE Vec exp_fraction(Vec r) {
+  Vec q = multiply_add(broadcast(0.0013750899f), r, broadcast(0.008369058f));
+  q = multiply_add(q, r, broadcast(0.041669555f));
+  q = multiply_add(q, r, broadcast(0.16666517f));
+  q = multiply_add(q, r, broadcast(0.49999988f));
+  return multiply_add(r * r, q, r) + broadcast(1.0f);
+}
+
+// factor · fraction · 2ⁿ for n = rounded − kRound in [−252, 254]: in two steps, so that the result may be subnormal
+// without a second rounding, and no power overflows alone.
+SIGLIP2_INLINE Vec scale_twice(Vec factor, Vec fraction, Vec rounded) {
+  const Vec n = rounded - broadcast(kRound);
+  const Vec half = multiply_add(n, broadcast(0.5f), broadcast(kRound));
+  const Vec rest = n - (half - broadcast(kRound)) + broadcast(kRound);
+  return factor * fraction * power_of_two_bits(half) * power_of_two_bits(rest);
+}
+
+// eˣ to about one unit in the last place; subnormal results are gradual, −∞ gives 0, NaN stays NaN.
+SIGLIP2_INLINE Vec exp(Vec x) {
+  const Vec bounded = min(broadcast(90.0f), max(broadcast(-110.0f), x));
+  const Vec rounded = multiply_add(bounded, broadcast(kLog2E), broadcast(kRound));
+  const Vec n = rounded - broadcast(kRound);
+  const Vec r = multiply_add(n, broadcast(-kLn2Low), multiply_add(n, broadcast(-kLn2High), bounded));
+  return scale_twice(broadcast(1.0f), exp_fraction(r), rounded);
+}
+
+// 2ˣ for x ≤ 0 to about one unit in the last place; results below 2⁻¹²⁶ become 0, NaN stays NaN. The exponential of
+// softmax, whose largest weight is 1.
+SIGLIP2_INLINE Vec exp2_nonpositive(Vec x) {
+  const Vec bounded = max(broadcast(-127.0f), x);
+  const Vec rounded = bounded + broadcast(kRound);
+  const Vec f = bounded - (rounded - broadcast(kRound));
+  Vec g = multiply_add(broadcast(0.00015370635f), f, broadcast(0.001339998f));
+  g = multiply_add(g, f, broadcast(0.0096183745f));
+  g = multiply_add(g, f, broadcast(0.055503286f));
+  g = multiply_add(g, f, broadcast(0.24022648f));
+  g = multiply_add(g, f, broadcast(0.6931472f));
+  return multiply_add(g, f, broadcast(1.0f)) * power_of_two_bits(rounded);
+}
+
+// 0.5 z (1 + tanh(u)) with u = √(2/π)(z + 0.044715 z³), as z/(1 + e^−2u) for z ≥ 0 and z·e^2u/(1 + e^2u) below, where
+// the first form would subtract nearly equal numbers. There e^2u multiplies the error of 2u by |2u| (up to 100), so
+// 2u = z·(a + b z²) is carried as a sum of two numbers into the range reduction.
+SIGLIP2_INLINE Vec gelu_tanh(Vec z) {
+  // a has few enough bits that (a + b z²) − a is exact.
+  const Vec a = broadcast(1.595768928527832f), a_low = broadcast(1.930779e-07f);
+  const Vec b = broadcast(0.071354814f), b_low = broadcast(2.3988325e-09f);
+  // At ±12 the result has long been z or −0.
+  const Vec bounded = min(broadcast(12.0f), max(broadcast(-12.0f), z));
+  const Vec magnitude = select_negative(bounded, bounded, zero() - bounded);  // −|z|
+  const Vec square = magnitude * magnitude;
+  const Vec square_low = fused_multiply_add(magnitude, magnitude, zero() - square);
+  const Vec sum = fused_multiply_add(b, square, a);
+  Vec sum_low = fused_multiply_add(b, square, a - sum) + a_low;
+  sum_low = multiply_add(b_low, square, sum_low);
+  sum_low = multiply_add(b, square_low, sum_low);
+
+  const Vec rounded = multiply_add(magnitude * sum, broadcast(kLog2E), broadcast(kRound));
+  const Vec n = rounded - broadcast(kRound);
+  const Vec r_high = fused_multiply_add(magnitude, sum, n * broadcast(-kLn2High));
+  const Vec r = r_high + multiply_add(n, broadcast(-kLn2Low), magnitude * sum_low);
+  const Vec fraction = exp_fraction(r);
+  const Vec decay = scale_twice(broadcast(1.0f), fraction, rounded);  // e^−|2u|
+  const Vec numerator = select_negative(bounded, scale_twice(bounded, fraction, rounded), z);
+  return numerator / (broadcast(1.0f) + decay);
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -1,0 +1,93 @@
+// AVX2 with FMA and F16C: eight lanes. Included by cpu/simd/simd.h.
+#pragma once
+
+#include <immintrin.h>
+
+namespace siglip2::SIGLIP2_ISA {
+
+inline constexpr int kLanes = 8;
+inline constexpr int kTileRows = 6;  // 12 sums, 2 columns and a broadcast of 16 registers
+inline constexpr int kTileVectors = 2;
+
+struct Vec {
+  __m256 value;
+};
+
+SIGLIP2_INLINE __m256i mask_of_first(int count) {
+  alignas(32) static constexpr std::int32_t kMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks + 8 - count));
+}
+
+SIGLIP2_INLINE Vec zero() {
+  return {_mm256_setzero_ps()};
+}
+SIGLIP2_INLINE Vec broadcast(float x) {
+  return {_mm256_set1_ps(x)};
+}
+SIGLIP2_INLINE Vec load(const float* source) {
+  return {_mm256_loadu_ps(source)};
+}
+SIGLIP2_INLINE void store(float* target, Vec v) {
+  _mm256_storeu_ps(target, v.value);
+}
+SIGLIP2_INLINE Vec load_first(const float* source, int count) {
+  return {_mm256_maskload_ps(source, mask_of_first(count))};
+}
+SIGLIP2_INLINE void store_first(float* target, Vec v, int count) {
+  _mm256_maskstore_ps(target, mask_of_first(count), v.value);
+}
+SIGLIP2_INLINE Vec load_bfloat16(const void* source) {
+  const __m128i halves = _mm_loadu_si128(static_cast<const __m128i*>(source));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
+}
+SIGLIP2_INLINE Vec load_float16(const void* source) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(source)))};
+}
+
+SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
+  return {_mm256_add_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec operator-(Vec a, Vec b) {
+  return {_mm256_sub_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
+  return {_mm256_mul_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
+  return {_mm256_div_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.value, b.value, c.value)};
+}
+SIGLIP2_INLINE Vec fused_multiply_add(Vec a, Vec b, Vec c) {
+  return multiply_add(a, b, c);
+}
+SIGLIP2_INLINE Vec max(Vec a, Vec b) {
+  return {_mm256_max_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec min(Vec a, Vec b) {
+  return {_mm256_min_ps(a.value, b.value)};
+}
+
+SIGLIP2_INLINE Vec select_first(int count, Vec a, Vec b) {
+  return {_mm256_blendv_ps(b.value, a.value, _mm256_castsi256_ps(mask_of_first(count)))};
+}
+SIGLIP2_INLINE Vec select_negative(Vec x, Vec a, Vec b) {
+  return {_mm256_blendv_ps(b.value, a.value, _mm256_cmp_ps(x.value, _mm256_setzero_ps(), _CMP_LT_OQ))};
+}
+SIGLIP2_INLINE Vec power_of_two_bits(Vec v) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v.value), 23))};
+}
+
+SIGLIP2_INLINE float reduce_add(Vec v) {
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v.value), _mm256_extractf128_ps(v.value, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+SIGLIP2_INLINE float reduce_max(Vec v) {
+  __m128 most = _mm_max_ps(_mm256_castps256_ps128(v.value), _mm256_extractf128_ps(v.value, 1));
+  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+  return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -1,0 +1,88 @@
+// AVX-512 F, BW, VL and DQ: sixteen lanes. Included by cpu/simd/simd.h.
+#pragma once
+
+#include <immintrin.h>
+
+namespace siglip2::SIGLIP2_ISA {
+
+inline constexpr int kLanes = 16;
+inline constexpr int kTileRows = 14;  // 28 sums, 2 columns and a broadcast of 32 registers
+inline constexpr int kTileVectors = 2;
+
+struct Vec {
+  __m512 value;
+};
+
+SIGLIP2_INLINE __mmask16 mask_of_first(int count) {
+  return static_cast<__mmask16>((1u << count) - 1u);
+}
+
+SIGLIP2_INLINE Vec zero() {
+  return {_mm512_setzero_ps()};
+}
+SIGLIP2_INLINE Vec broadcast(float x) {
+  return {_mm512_set1_ps(x)};
+}
+SIGLIP2_INLINE Vec load(const float* source) {
+  return {_mm512_loadu_ps(source)};
+}
+SIGLIP2_INLINE void store(float* target, Vec v) {
+  _mm512_storeu_ps(target, v.value);
+}
+SIGLIP2_INLINE Vec load_first(const float* source, int count) {
+  return {_mm512_maskz_loadu_ps(mask_of_first(count), source)};
+}
+SIGLIP2_INLINE void store_first(float* target, Vec v, int count) {
+  _mm512_mask_storeu_ps(target, mask_of_first(count), v.value);
+}
+SIGLIP2_INLINE Vec load_bfloat16(const void* source) {
+  const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(source));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+}
+SIGLIP2_INLINE Vec load_float16(const void* source) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(source)))};
+}
+
+SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
+  return {_mm512_add_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec operator-(Vec a, Vec b) {
+  return {_mm512_sub_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
+  return {_mm512_mul_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
+  return {_mm512_div_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+  return {_mm512_fmadd_ps(a.value, b.value, c.value)};
+}
+SIGLIP2_INLINE Vec fused_multiply_add(Vec a, Vec b, Vec c) {
+  return multiply_add(a, b, c);
+}
+SIGLIP2_INLINE Vec max(Vec a, Vec b) {
+  return {_mm512_max_ps(a.value, b.value)};
+}
+SIGLIP2_INLINE Vec min(Vec a, Vec b) {
+  return {_mm512_min_ps(a.value, b.value)};
+}
+
+SIGLIP2_INLINE Vec select_first(int count, Vec a, Vec b) {
+  return {_mm512_mask_blend_ps(mask_of_first(count), b.value, a.value)};
+}
+SIGLIP2_INLINE Vec select_negative(Vec x, Vec a, Vec b) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.value, _mm512_setzero_ps(), _CMP_LT_OQ), b.value, a.value)};
+}
+SIGLIP2_INLINE Vec power_of_two_bits(Vec v) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v.value), 23))};
+}
+
+SIGLIP2_INLINE float reduce_add(Vec v) {
+  return _mm512_reduce_add_ps(v.value);
+}
+SIGLIP2_INLINE float reduce_max(Vec v) {
+  return _mm512_reduce_max_ps(v.value);
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -1,0 +1,147 @@
+// Portable vectors: the vector types of GCC and Clang, which each architecture's compiler maps to the registers it has
+// (SSE2, NEON …), with as many as it takes for wider ones. Four lanes, or sixteen in the build "wide16". Included by
+// cpu/simd/simd.h.
+#pragma once
+
+namespace siglip2::SIGLIP2_ISA {
+
+#if defined(SIGLIP2_ISA_wide16)
+inline constexpr int kLanes = 16;
+inline constexpr int kTileRows = 14;  // as AVX-512, whose code paths this build tests
+inline constexpr int kTileVectors = 2;
+#else
+inline constexpr int kLanes = 4;
+inline constexpr int kTileRows = 4;  // 8 sums, 2 columns, a broadcast and a product of 16 registers
+inline constexpr int kTileVectors = 2;
+#endif
+
+// Alignment of the narrowest registers, so that no ABI has an opinion on passing the wide ones.
+using FloatLanes = float __attribute__((vector_size(4 * kLanes), aligned(16)));
+using IntLanes = std::int32_t __attribute__((vector_size(4 * kLanes)));
+using DoubleLanes = double __attribute__((vector_size(8 * kLanes)));
+using HalfLanes = std::uint16_t __attribute__((vector_size(2 * kLanes)));
+using UnsignedLanes = std::uint32_t __attribute__((vector_size(4 * kLanes)));
+
+struct Vec {
+  FloatLanes value;
+};
+
+SIGLIP2_INLINE Vec zero() {
+  return {FloatLanes{}};
+}
+SIGLIP2_INLINE Vec broadcast(float x) {
+  return {x - FloatLanes{}};
+}
+SIGLIP2_INLINE Vec load(const float* source) {
+  Vec v;
+  std::memcpy(&v.value, source, sizeof(v.value));
+  return v;
+}
+SIGLIP2_INLINE void store(float* target, Vec v) {
+  std::memcpy(target, &v.value, sizeof(v.value));
+}
+SIGLIP2_INLINE Vec load_first(const float* source, int count) {
+  float lanes[kLanes] = {};
+  for (int i = 0; i < count; ++i)
+    lanes[i] = source[i];
+  return load(lanes);
+}
+SIGLIP2_INLINE void store_first(float* target, Vec v, int count) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int i = 0; i < count; ++i)
+    target[i] = lanes[i];
+}
+
+SIGLIP2_INLINE UnsignedLanes load_halves(const void* source) {
+  HalfLanes halves;
+  std::memcpy(&halves, source, sizeof(halves));
+  return __builtin_convertvector(halves, UnsignedLanes);
+}
+SIGLIP2_INLINE Vec load_bfloat16(const void* source) {
+  return {reinterpret_cast<FloatLanes>(load_halves(source) << 16)};
+}
+SIGLIP2_INLINE Vec load_float16(const void* source) {
+  const UnsignedLanes halves = load_halves(source);
+  const UnsignedLanes magnitude = (halves & 0x7fffu) << 13;
+  const FloatLanes sign = reinterpret_cast<FloatLanes>((halves & 0x8000u) << 16);
+  // Exponent 0 holds multiples of 2⁻²⁴, exponent 31 infinities and NaN; between them only the bias differs.
+  const FloatLanes subnormal =
+      __builtin_convertvector(reinterpret_cast<IntLanes>(halves & 0x3ffu), FloatLanes) * 0x1p-24f;
+  const FloatLanes normal = reinterpret_cast<FloatLanes>(magnitude + (112u << 23));
+  const FloatLanes special = reinterpret_cast<FloatLanes>(magnitude | 0x7f800000u);
+  const FloatLanes finite = (halves & 0x7c00u) == 0u ? subnormal : normal;
+  const FloatLanes absolute = (halves & 0x7c00u) == 0x7c00u ? special : finite;
+  return {
+      reinterpret_cast<FloatLanes>(reinterpret_cast<UnsignedLanes>(absolute) | reinterpret_cast<UnsignedLanes>(sign))};
+}
+
+SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
+  return {a.value + b.value};
+}
+SIGLIP2_INLINE Vec operator-(Vec a, Vec b) {
+  return {a.value - b.value};
+}
+SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
+  return {a.value * b.value};
+}
+SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
+  return {a.value / b.value};
+}
+#if defined(__FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA)
+SIGLIP2_INLINE Vec fused_multiply_add(Vec a, Vec b, Vec c) {
+  for (int i = 0; i < kLanes; ++i)
+    a.value[i] = __builtin_fmaf(a.value[i], b.value[i], c.value[i]);
+  return a;
+}
+SIGLIP2_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+  return fused_multiply_add(a, b, c);
+}
+#else
+SIGLIP2_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+  return {a.value * b.value + c.value};
+}
+SIGLIP2_INLINE Vec fused_multiply_add(Vec a, Vec b, Vec c) {
+  // The product of two float32 is exact in double precision.
+  const DoubleLanes sum =
+      __builtin_convertvector(a.value, DoubleLanes) * __builtin_convertvector(b.value, DoubleLanes) +
+      __builtin_convertvector(c.value, DoubleLanes);
+  return {__builtin_convertvector(sum, FloatLanes)};
+}
+#endif
+SIGLIP2_INLINE Vec max(Vec a, Vec b) {
+  return {a.value > b.value ? a.value : b.value};
+}
+SIGLIP2_INLINE Vec min(Vec a, Vec b) {
+  return {a.value < b.value ? a.value : b.value};
+}
+
+SIGLIP2_INLINE Vec select_first(int count, Vec a, Vec b) {
+  for (int i = 0; i < kLanes; ++i)
+    b.value[i] = i < count ? a.value[i] : b.value[i];
+  return b;
+}
+SIGLIP2_INLINE Vec select_negative(Vec x, Vec a, Vec b) {
+  return {x.value < FloatLanes{} ? a.value : b.value};
+}
+SIGLIP2_INLINE Vec power_of_two_bits(Vec v) {
+  return {reinterpret_cast<FloatLanes>(reinterpret_cast<UnsignedLanes>(v.value) << 23)};
+}
+
+SIGLIP2_INLINE float reduce_add(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i)
+      lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+SIGLIP2_INLINE float reduce_max(Vec v) {
+  float most = v.value[0];
+  for (int i = 1; i < kLanes; ++i)
+    most = v.value[i] > most ? v.value[i] : most;
+  return most;
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

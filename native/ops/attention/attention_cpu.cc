@@ -1,0 +1,297 @@
+// Attention on CPUs.
+//
+// Plan. Vector lanes are queries. A group of kTileColumns queries is transposed once, scaled, to [head_dim][queries];
+// then scores and output are both products of the register tile of cpu/simd/tile.h with nothing reduced across lanes:
+//
+//   scores [keys][queries]     = key [keys][head_dim] · queryᵀ [head_dim][queries]
+//   outputᵀ [head_dim][queries] = valueᵀ [head_dim][keys] · weights [keys][queries]
+//
+// and softmax runs down the columns. A task is a tile of queries of one head of one sequence. For each tile of keys it
+// copies keys and values side by side into scratch (they stay in the L2 cache for all groups of the task) and takes
+// group after group, whose scores (L1) never leave the core. Running maxima and sums join the tiles of keys. Scores are
+// in units of log 2, so that their exponential is a power of two. Tiles of keys and groups of queries are cut by the
+// lengths alone, so results do not depend on the tasks.
+//
+// Floor: 2·head_dim multiply-adds and one exponential a score.
+#include "ops/attention/attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include "cpu/kernels.h"
+#include "cpu/simd/simd_math.h"
+#include "cpu/simd/tile.h"
+#include "cpu/thread_pool.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::int64_t kTileElements =
+    24576;                                // queries × head_dim of a task: transposed queries and outputs stay in L2
+constexpr std::int64_t kFewQueries = 64;  // queries of a task when there are too few tasks for the threads
+
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+
+std::int64_t most_keys_of(int head_dim) {
+  return head_dim <= 128 ? 256 : 128;
+}
+
+// A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
+struct Scratch {
+  float* key;     // [keys][head_dim]
+  float* value;   // [⌈head_dim/kTileRows⌉][keys][kTileRows]
+  float* scores;  // [keys][kTileColumns]
+  float* query;   // [groups][head_dim][kTileColumns]
+  float* output;  // [groups][head_dim][kTileColumns]
+  float* most;    // [groups][kTileColumns]
+  float* total;   // [groups][kTileColumns]
+};
+
+// Returns how many floats the parts take; with memory == nullptr only that.
+std::int64_t divide_scratch(int head_dim, std::int64_t groups, float* memory, Scratch& scratch) {
+  const std::int64_t keys = most_keys_of(head_dim);
+  std::int64_t used = 0;
+  const auto take = [&](std::int64_t count) {
+    float* const part = memory == nullptr ? nullptr : memory + used;
+    used += divide_up(count, 16) * 16;
+    return part;
+  };
+  scratch.key = take(keys * head_dim);
+  scratch.value = take(keys * divide_up(head_dim, kTileRows) * kTileRows);
+  scratch.scores = take(keys * kTileColumns);
+  scratch.query = take(groups * head_dim * kTileColumns);
+  scratch.output = take(groups * head_dim * kTileColumns);
+  scratch.most = take(groups * kTileColumns);
+  scratch.total = take(groups * kTileColumns);
+  return used;
+}
+
+// What a task works on: queries [first_query, first_query + queries) of a sequence, counted from its start.
+struct Task {
+  std::int64_t query_row;  // row of the sequence's first query
+  std::int64_t key_row;
+  std::int64_t keys;
+  std::int64_t first_query;
+  std::int64_t queries;
+  std::int64_t head;
+};
+
+// Transposes and scales the queries of a group; lanes without a query are 0.
+void pack_query(const AttentionArgs& args, const float* query, std::int64_t queries, float* packed) {
+  const float scale = args.scale * kLog2E;
+  for (std::int64_t lane = 0; lane < kTileColumns; ++lane) {
+    for (int i = 0; i < args.head_dim; ++i) {
+      packed[i * kTileColumns + lane] = lane < queries ? query[lane * args.query.stride + i] * scale : 0.0f;
+    }
+  }
+}
+
+void pack_keys(const AttentionArgs& args, const Task& task, std::int64_t first, std::int64_t count,
+               const Scratch& scratch) {
+  const int head_dim = args.head_dim;
+  const float* key = args.key.as<float>() + (task.key_row + first) * args.key.stride + task.head * head_dim;
+  const float* value = args.value.as<float>() + (task.key_row + first) * args.value.stride + task.head * head_dim;
+  for (std::int64_t j = 0; j < count; ++j, key += args.key.stride, value += args.value.stride) {
+    std::memcpy(scratch.key + j * head_dim, key, static_cast<std::size_t>(head_dim) * sizeof(float));
+    for (int i = 0; i < head_dim; i += kTileRows) {
+      float* const panel = scratch.value + (i * count + j * kTileRows);
+      const int rows = head_dim - i < kTileRows ? head_dim - i : kTileRows;
+      for (int r = 0; r < rows; ++r)
+        panel[r] = value[i + r];
+    }
+  }
+}
+
+// Running softmax of a group of queries.
+struct GroupState {
+  Vec most[kTileVectors];   // largest score so far
+  Vec total[kTileVectors];  // Σ 2^(score − most)
+  Vec decay[kTileVectors];  // what the output so far must be multiplied by
+};
+
+// Scores of keys behind their query become −∞.
+void mask_future(float* scores, std::int64_t first_key, std::int64_t count, std::int64_t first_query) {
+  for (std::int64_t j = 0; j < count; ++j) {
+    for (int v = 0; v < kTileVectors; ++v) {
+      const std::int64_t masked = first_key + j - first_query - v * kLanes;
+      if (masked <= 0) continue;
+      float* const target = scores + j * kTileColumns + v * kLanes;
+      store(target, select_first(static_cast<int>(smaller(masked, kLanes)), broadcast(-kInfinity), load(target)));
+    }
+  }
+}
+
+// Scores of `count` keys become weights 2^(score − most), and `state` is brought up to date.
+void soften(float* scores, std::int64_t count, GroupState& state) {
+  for (int v = 0; v < kTileVectors; ++v) {
+    float* const column = scores + v * kLanes;
+    Vec most = state.most[v];
+    for (std::int64_t j = 0; j < count; ++j)
+      most = max(most, load(column + j * kTileColumns));
+    Vec sum = zero();
+    for (std::int64_t j = 0; j < count; ++j) {
+      const Vec weight = exp2_nonpositive(load(column + j * kTileColumns) - most);
+      store(column + j * kTileColumns, weight);
+      sum = sum + weight;
+    }
+    state.decay[v] = exp2_nonpositive(state.most[v] - most);
+    state.total[v] = multiply_add(state.total[v], state.decay[v], sum);
+    state.most[v] = most;
+  }
+}
+
+// One group of queries against the tile of keys in scratch.
+void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std::int64_t first_key,
+            std::int64_t packed_keys, const Scratch& scratch) {
+  const int head_dim = args.head_dim;
+  const std::int64_t first_query = task.first_query + group * kTileColumns;
+  std::int64_t keys = packed_keys;
+  if (args.causal) keys = smaller(keys, first_query + kTileColumns - first_key);
+  if (keys <= 0) return;
+
+  const float* const query = scratch.query + group * head_dim * kTileColumns;
+  float* const output = scratch.output + group * head_dim * kTileColumns;
+  for (std::int64_t j = 0; j < keys; j += kTileRows) {
+    multiply_tile(static_cast<int>(smaller(kTileRows, keys - j)),
+                  {scratch.key + j * head_dim, head_dim, 1, query, kTileColumns, head_dim,
+                   scratch.scores + j * kTileColumns, kTileColumns, false});
+  }
+  if (args.causal && first_key + keys > first_query) mask_future(scratch.scores, first_key, keys, first_query);
+
+  GroupState state;
+  for (int v = 0; v < kTileVectors; ++v) {
+    state.most[v] = load(scratch.most + group * kTileColumns + v * kLanes);
+    state.total[v] = load(scratch.total + group * kTileColumns + v * kLanes);
+  }
+  soften(scratch.scores, keys, state);
+  for (int v = 0; v < kTileVectors; ++v) {
+    store(scratch.most + group * kTileColumns + v * kLanes, state.most[v]);
+    store(scratch.total + group * kTileColumns + v * kLanes, state.total[v]);
+  }
+
+  if (first_key > 0) {
+    for (int i = 0; i < head_dim; ++i) {
+      for (int v = 0; v < kTileVectors; ++v) {
+        float* const target = output + i * kTileColumns + v * kLanes;
+        store(target, load(target) * state.decay[v]);
+      }
+    }
+  }
+  for (int i = 0; i < head_dim; i += kTileRows) {
+    multiply_tile(static_cast<int>(smaller(kTileRows, head_dim - i)),
+                  {scratch.value + i * packed_keys, 1, kTileRows, scratch.scores, kTileColumns, keys,
+                   output + i * kTileColumns, kTileColumns, first_key > 0});
+  }
+}
+
+// Divides a group's output by its sums and writes it, and the logarithm of the sums, to the rows of its queries.
+void finish_group(const AttentionArgs& args, const Task& task, std::int64_t group, const Scratch& scratch) {
+  const int head_dim = args.head_dim;
+  const std::int64_t first = group * kTileColumns;
+  const std::int64_t queries = smaller(kTileColumns, task.queries - first);
+  const std::int64_t row = task.query_row + task.first_query + first;
+  float* const group_output = scratch.output + group * head_dim * kTileColumns;
+  for (int v = 0; v < kTileVectors; ++v) {
+    const Vec scale = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
+    for (int i = 0; i < head_dim; ++i) {
+      float* const target = group_output + i * kTileColumns + v * kLanes;
+      store(target, load(target) * scale);
+    }
+  }
+  for (std::int64_t lane = 0; lane < queries; ++lane) {
+    float* const output = args.output.as<float>() + (row + lane) * args.output.stride + task.head * head_dim;
+    for (int i = 0; i < head_dim; ++i)
+      output[i] = group_output[i * kTileColumns + lane];
+  }
+  if (args.log_sum_exp.data == nullptr) return;
+  const double ln2 = 0.69314718055994530942;
+  for (std::int64_t lane = 0; lane < queries; ++lane) {
+    const double most = scratch.most[first + lane];
+    const double total = scratch.total[first + lane];
+    args.log_sum_exp.as<float>()[(row + lane) * args.log_sum_exp.stride + task.head] =
+        static_cast<float>((most + std::log2(total)) * ln2);
+  }
+}
+
+void write_empty(const AttentionArgs& args, const Task& task) {
+  for (std::int64_t i = 0; i < task.queries; ++i) {
+    const std::int64_t row = task.query_row + task.first_query + i;
+    std::memset(args.output.as<float>() + row * args.output.stride + task.head * args.head_dim, 0,
+                static_cast<std::size_t>(args.head_dim) * sizeof(float));
+    if (args.log_sum_exp.data != nullptr) {
+      args.log_sum_exp.as<float>()[row * args.log_sum_exp.stride + task.head] = -kInfinity;
+    }
+  }
+}
+
+void run_task(const AttentionArgs& args, const Task& task, const Scratch& scratch) {
+  if (task.keys == 0) return write_empty(args, task);
+  const std::int64_t groups = divide_up(task.queries, kTileColumns);
+  const float* const query =
+      args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
+  for (std::int64_t group = 0; group < groups; ++group) {
+    const std::int64_t first = group * kTileColumns;
+    pack_query(args, query + first * args.query.stride, smaller(kTileColumns, task.queries - first),
+               scratch.query + first * args.head_dim);
+    for (int v = 0; v < kTileVectors; ++v) {
+      store(scratch.most + first + v * kLanes, broadcast(-kInfinity));
+      store(scratch.total + first + v * kLanes, zero());
+    }
+  }
+  const std::int64_t most_keys = most_keys_of(args.head_dim);
+  const std::int64_t visible = args.causal ? smaller(task.keys, task.first_query + task.queries) : task.keys;
+  for (std::int64_t first = 0; first < visible; first += most_keys) {
+    const std::int64_t count = smaller(most_keys, visible - first);
+    pack_keys(args, task, first, count, scratch);
+    for (std::int64_t group = 0; group < groups; ++group)
+      attend(args, task, group, first, count, scratch);
+  }
+  for (std::int64_t group = 0; group < groups; ++group)
+    finish_group(args, task, group, scratch);
+}
+
+}  // namespace
+
+void attention_cpu(OpContext& context, const AttentionArgs& args) {
+  const auto tasks_with = [&](std::int64_t tile) {
+    std::int64_t tasks = 0;
+    for (std::int64_t s = 0; s < args.sequences; ++s) {
+      tasks += args.heads * divide_up(args.query_offsets[s + 1] - args.query_offsets[s], tile);
+    }
+    return tasks;
+  };
+  std::int64_t tile = kTileElements / args.head_dim / kTileColumns * kTileColumns;
+  if (tile > 16 * kTileColumns) tile = 16 * kTileColumns;
+  if (tile > kFewQueries && tasks_with(tile) < 4 * context.threads) tile = kFewQueries;
+  const std::int64_t groups = divide_up(tile, kTileColumns);
+
+  cpu::parallel_for(tasks_with(tile), context.threads, [&](std::int64_t index, int worker) {
+    std::int64_t s = 0, tiles = 0;
+    for (;; ++s) {
+      tiles = divide_up(args.query_offsets[s + 1] - args.query_offsets[s], tile);
+      if (index < tiles * args.heads) break;
+      index -= tiles * args.heads;
+    }
+    Task task;
+    task.query_row = args.query_offsets[s];
+    task.key_row = args.key_offsets[s];
+    task.keys = args.key_offsets[s + 1] - args.key_offsets[s];
+    task.head = index / tiles;
+    task.first_query = index % tiles * tile;
+    task.queries = smaller(tile, args.query_offsets[s + 1] - args.query_offsets[s] - task.first_query);
+    Scratch scratch;
+    const std::int64_t floats = divide_scratch(args.head_dim, groups, nullptr, scratch);
+    float* const memory =
+        static_cast<float*>(cpu::worker_scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
+    divide_scratch(args.head_dim, groups, memory, scratch);
+    run_task(args, task, scratch);
+  });
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

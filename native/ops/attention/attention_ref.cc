@@ -1,0 +1,68 @@
+// The oracle: one query of one head at a time, all scores kept, in double precision.
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "ops/attention/attention.h"
+
+namespace siglip2 {
+namespace {
+
+struct Problem {
+  const AttentionArgs& args;
+  std::int64_t head;
+  std::int64_t first_key;
+  std::int64_t keys;
+};
+
+void attend(const Problem& problem, std::int64_t query_row) {
+  const AttentionArgs& args = problem.args;
+  const std::int64_t column = problem.head * args.head_dim;
+  const float* const query = args.query.as<float>() + query_row * args.query.stride + column;
+  float* const output = args.output.as<float>() + query_row * args.output.stride + column;
+
+  std::vector<double> scores(static_cast<std::size_t>(problem.keys));
+  double most = -std::numeric_limits<double>::infinity();
+  for (std::int64_t j = 0; j < problem.keys; ++j) {
+    const float* const key = args.key.as<float>() + (problem.first_key + j) * args.key.stride + column;
+    double dot = 0;
+    for (int i = 0; i < args.head_dim; ++i)
+      dot += static_cast<double>(query[i]) * key[i];
+    scores[static_cast<std::size_t>(j)] = dot * args.scale;
+    if (!(scores[static_cast<std::size_t>(j)] <= most)) most = scores[static_cast<std::size_t>(j)];
+  }
+  double total = 0;
+  for (double& score : scores) {
+    score = std::exp(score - most);
+    total += score;
+  }
+  for (int i = 0; i < args.head_dim; ++i) {
+    double sum = 0;
+    for (std::int64_t j = 0; j < problem.keys; ++j) {
+      const float* const value = args.value.as<float>() + (problem.first_key + j) * args.value.stride + column;
+      sum += scores[static_cast<std::size_t>(j)] * value[i];
+    }
+    output[i] = problem.keys == 0 ? 0.0f : static_cast<float>(sum / total);
+  }
+  if (args.log_sum_exp.data != nullptr) {
+    args.log_sum_exp.as<float>()[query_row * args.log_sum_exp.stride + problem.head] =
+        problem.keys == 0 ? -std::numeric_limits<float>::infinity() : static_cast<float>(most + std::log(total));
+  }
+}
+
+}  // namespace
+
+void attention_reference(OpContext& context, const AttentionArgs& args) {
+  for (std::int64_t s = 0; s < args.sequences; ++s) {
+    const std::int64_t queries = args.query_offsets[s + 1] - args.query_offsets[s];
+    const std::int64_t keys = args.key_offsets[s + 1] - args.key_offsets[s];
+    for (std::int64_t head = 0; head < args.heads; ++head) {
+      for (std::int64_t i = 0; i < queries; ++i) {
+        const std::int64_t visible = args.causal && i + 1 < keys ? i + 1 : keys;
+        attend({args, head, args.key_offsets[s], visible}, args.query_offsets[s] + i);
+      }
+    }
+  }
+}
+
+}  // namespace siglip2

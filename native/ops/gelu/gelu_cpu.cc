@@ -1,0 +1,42 @@
+// GELU on CPUs.
+//
+// Plan: vectors along each row, rows in chunks of some 64 KB for the threads; see cpu/simd/simd_math.h for the
+// function.
+//
+// Floor: one read and one write; about 45 vector operations and a division for kLanes elements.
+#include "ops/gelu/gelu.h"
+
+#include "cpu/kernels.h"
+#include "cpu/simd/simd_math.h"
+#include "cpu/thread_pool.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr std::int64_t kChunkElements = 16384;
+
+void gelu_row(const float* input, float* output, std::int64_t columns) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= columns; i += kLanes)
+    store(output + i, gelu_tanh(load(input + i)));
+  if (i < columns) {
+    const int rest = static_cast<int>(columns - i);
+    store_first(output + i, gelu_tanh(load_first(input + i, rest)), rest);
+  }
+}
+
+}  // namespace
+
+void gelu_cpu(OpContext& context, const GeluArgs& args) {
+  const std::int64_t rows = args.input.rows;
+  const std::int64_t chunk = kChunkElements / args.input.columns + 1;
+  cpu::parallel_for((rows + chunk - 1) / chunk, context.threads, [&](std::int64_t index, int) {
+    const std::int64_t last = (index + 1) * chunk < rows ? (index + 1) * chunk : rows;
+    for (std::int64_t row = index * chunk; row < last; ++row) {
+      gelu_row(args.input.as<float>() + row * args.input.stride, args.output.as<float>() + row * args.output.stride,
+               args.input.columns);
+    }
+  });
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

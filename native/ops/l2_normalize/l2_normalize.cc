@@ -1,0 +1,17 @@
+#include "ops/l2_normalize/l2_normalize.h"
+
+#include "tensor/shape_check.h"
+
+namespace siglip2 {
+
+void l2_normalize(const OpTable& table, OpContext& context, const L2NormalizeArgs& args) {
+  const char* const name = "l2_normalize";
+  check_at_least(name, "rows of input", args.input.rows, 0);
+  check_at_least(name, "columns of input", args.input.columns, 0);
+  check_matrix(name, "input", args.input, DType::kFloat32, args.input.rows, args.input.columns);
+  check_matrix(name, "output", args.output, DType::kFloat32, args.input.rows, args.input.columns);
+  if (args.input.rows == 0 || args.input.columns == 0) return;
+  table.l2_normalize(context, args);
+}
+
+}  // namespace siglip2

@@ -1,0 +1,44 @@
+#include "ops/linear/linear.h"
+
+#include "tensor/shape_check.h"
+
+namespace siglip2 {
+
+void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
+  const char* const name = "linear";
+  const std::int64_t rows = args.input.rows;
+  check_at_least(name, "rows of input", rows, 0);
+  check_at_least(name, "weight.in_features", args.weight.in_features, 1);
+  check_at_least(name, "weight.out_features", args.weight.out_features, 1);
+  check_matrix(name, "input", args.input, DType::kFloat32, rows, args.weight.in_features);
+  check_matrix(name, "output", args.output, DType::kFloat32, rows, args.weight.out_features);
+  check_pointer(name, "weight", args.weight.data);
+  if (args.residual.data != nullptr) {
+    check_matrix(name, "residual", args.residual, DType::kFloat32, rows, args.weight.out_features);
+  }
+  if (rows == 0) return;
+  if (args.input.data == args.output.data) throw_shape_error(name, "output must not overlap input");
+  table.linear(context, args);
+}
+
+void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args) {
+  const char* const name = "pack_weight";
+  check_at_least(name, "part_count", args.part_count, 1);
+  check_pointer(name, "parts", args.parts);
+  check_pointer(name, "packed", args.packed);
+  const std::int64_t in_features = args.parts[0].columns;
+  check_at_least(name, "columns of part 0", in_features, 1);
+  for (int i = 0; i < args.part_count; ++i) {
+    const ConstMatrixView& part = args.parts[i];
+    const std::string part_name = "part " + std::to_string(i);
+    if (part.dtype != DType::kFloat32 && part.dtype != DType::kFloat16 && part.dtype != DType::kBFloat16) {
+      throw_shape_error(name,
+                        part_name + " must be float32, float16 or bfloat16, got " + std::string(name_of(part.dtype)));
+    }
+    check_at_least(name, ("rows of " + part_name).c_str(), part.rows, 1);
+    check_matrix(name, part_name.c_str(), part, part.dtype, part.rows, in_features);
+  }
+  table.pack_weight(context, args);
+}
+
+}  // namespace siglip2

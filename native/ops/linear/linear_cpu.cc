@@ -1,0 +1,205 @@
+// Matrix product on CPUs.
+//
+// Plan. `pack_weight` lays the weight out in panels of kTileColumns outputs, [panel][in_features][kTileColumns], so
+// that the register tile of cpu/simd/tile.h reads it in order. A task owns a block of rows and a range of panels. It
+// walks groups of panels whose sums fit the L2 cache, and for each group the blocks of in_features: a block's input
+// rows (kMostRows × kMostDepth, L2) meet one panel (kMostDepth × kTileColumns, L1) after the other, so a panel that
+// comes from L3 or memory is used for all rows of the block. Sums of one block of in_features are added to those of the
+// blocks before; the last one is followed by bias, activation and residual while its tile is in L1. Where the cut
+// between blocks falls depends on in_features alone, and a tile's sum is in order, so a row has the same bits in every
+// batch.
+//
+// Floor: rows·in·out multiply-adds at two vectors a cycle; for few rows 4·in·out bytes of weight.
+#include "ops/linear/linear.h"
+
+#include "cpu/kernels.h"
+#include "cpu/simd/simd_math.h"
+#include "cpu/simd/tile.h"
+#include "cpu/thread_pool.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr std::int64_t kMostDepth = 384;
+constexpr std::int64_t kMostRows = 128 / kTileRows * kTileRows;
+constexpr std::int64_t kGroupPanels = 256 / kTileColumns;
+constexpr std::int64_t kTileSize = kTileRows * kTileColumns;
+// Work below this number of multiply-adds is not worth a second thread.
+constexpr std::int64_t kLeastTaskWork = 100000;
+
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// How in_features is cut, by its value alone: even blocks of at most kMostDepth.
+std::int64_t depth_of_blocks(std::int64_t in_features) {
+  const std::int64_t blocks = divide_up(in_features, kMostDepth);
+  return divide_up(divide_up(in_features, blocks), 8) * 8;
+}
+
+// One tile's sums, rows of kTileColumns, to the output.
+void finish_tile(const LinearArgs& args, const float* sums, std::int64_t first_row, std::int64_t rows,
+                 std::int64_t first_column) {
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t column = first_column + v * kLanes;
+    const std::int64_t left = args.weight.out_features - column;
+    if (left <= 0) return;
+    const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
+    const Vec bias = args.bias != nullptr ? load_first(args.bias + column, lanes) : zero();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      Vec x = load(sums + i * kTileColumns + v * kLanes) + bias;
+      if (args.activation == Activation::kGeluTanh) x = gelu_tanh(x);
+      if (args.residual.data != nullptr) {
+        const float* const residual = args.residual.as<float>() + (first_row + i) * args.residual.stride + column;
+        x = x + (lanes == kLanes ? load(residual) : load_first(residual, lanes));
+      }
+      float* const output = args.output.as<float>() + (first_row + i) * args.output.stride + column;
+      if (lanes == kLanes) {
+        store(output, x);
+      } else {
+        store_first(output, x, lanes);
+      }
+    }
+  }
+}
+
+struct Block {
+  std::int64_t first_row;
+  std::int64_t rows;
+  std::int64_t first_panel;
+  std::int64_t panels;
+};
+
+// Floats of scratch: the input rows of one depth block, and the sums of one group of panels.
+std::int64_t scratch_floats(std::int64_t rows) {
+  return rows * kMostDepth + kGroupPanels * divide_up(rows, kTileRows) * kTileSize;
+}
+
+void multiply_block(const LinearArgs& args, const Block& block, float* scratch) {
+  const std::int64_t in_features = args.weight.in_features;
+  const std::int64_t depth = depth_of_blocks(in_features);
+  const std::int64_t row_tiles = divide_up(block.rows, kTileRows);
+  float* const sums = scratch;
+  float* const rows = scratch + kGroupPanels * row_tiles * kTileSize;
+  const float* const input = args.input.as<float>() + block.first_row * args.input.stride;
+  const float* const weight = static_cast<const float*>(args.weight.data);
+
+  for (std::int64_t group = 0; group < block.panels; group += kGroupPanels) {
+    const std::int64_t panels = block.panels - group < kGroupPanels ? block.panels - group : kGroupPanels;
+    for (std::int64_t first = 0; first < in_features; first += depth) {
+      const std::int64_t count = in_features - first < depth ? in_features - first : depth;
+      for (std::int64_t i = 0; i < block.rows; ++i) {
+        std::memcpy(rows + i * count, input + i * args.input.stride + first,
+                    static_cast<std::size_t>(count) * sizeof(float));
+      }
+      for (std::int64_t p = 0; p < panels; ++p) {
+        const std::int64_t panel = block.first_panel + group + p;
+        for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
+          const std::int64_t row = tile * kTileRows;
+          const std::int64_t tile_rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
+          float* const tile_sums = sums + (p * row_tiles + tile) * kTileSize;
+          multiply_tile(static_cast<int>(tile_rows),
+                        {rows + row * count, count, 1, weight + (panel * in_features + first) * kTileColumns,
+                         kTileColumns, count, tile_sums, kTileColumns, first != 0});
+          if (first + count == in_features) {
+            finish_tile(args, tile_sums, block.first_row + row, tile_rows, panel * kTileColumns);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Row `index` of parts that are stacked.
+struct Row {
+  const char* data;
+  DType dtype;
+};
+Row find_row(const PackWeightArgs& args, std::int64_t index) {
+  int part = 0;
+  while (index >= args.parts[part].rows)
+    index -= args.parts[part++].rows;
+  const ConstMatrixView& matrix = args.parts[part];
+  const std::int64_t bytes = matrix.dtype == DType::kFloat32 ? 4 : 2;
+  return {static_cast<const char*>(matrix.data) + index * matrix.stride * bytes, matrix.dtype};
+}
+
+// kLanes values from `first` on, zero beyond `count`, which reads no byte behind the row.
+Vec load_widened(const Row& row, std::int64_t first, std::int64_t count) {
+  const std::int64_t bytes = row.dtype == DType::kFloat32 ? 4 : 2;
+  const char* source = row.data + first * bytes;
+  char rest[4 * kLanes] = {};
+  if (count - first < kLanes) {
+    std::memcpy(rest, source, static_cast<std::size_t>((count - first) * bytes));
+    source = rest;
+  }
+  if (row.dtype == DType::kBFloat16) return load_bfloat16(source);
+  if (row.dtype == DType::kFloat16) return load_float16(source);
+  float values[kLanes];
+  std::memcpy(values, source, sizeof(values));
+  return load(values);
+}
+
+}  // namespace
+
+std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features) {
+  return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * in_features) * sizeof(float);
+}
+
+void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
+  std::int64_t out_features = 0;
+  for (int i = 0; i < args.part_count; ++i)
+    out_features += args.parts[i].rows;
+  const std::int64_t in_features = args.parts[0].columns;
+  float* const packed = static_cast<float*>(args.packed);
+
+  cpu::parallel_for(divide_up(out_features, kTileColumns), context.threads, [&](std::int64_t panel, int) {
+    float* const target = packed + panel * in_features * kTileColumns;
+    Row rows[kTileColumns];
+    for (int j = 0; j < kTileColumns; ++j) {
+      const std::int64_t row = panel * kTileColumns + j;
+      if (row < out_features)
+        rows[j] = find_row(args, row);
+      else
+        rows[j] = {nullptr, DType::kFloat32};
+    }
+    for (std::int64_t first = 0; first < in_features; first += kLanes) {
+      const std::int64_t count = in_features - first < kLanes ? in_features - first : kLanes;
+      for (int j = 0; j < kTileColumns; ++j) {
+        float values[kLanes] = {};
+        if (rows[j].data != nullptr) store(values, load_widened(rows[j], first, in_features));
+        for (std::int64_t k = 0; k < count; ++k)
+          target[(first + k) * kTileColumns + j] = values[k];
+      }
+    }
+  });
+}
+
+void linear_cpu(OpContext& context, const LinearArgs& args) {
+  const std::int64_t rows = args.input.rows;
+  const std::int64_t panels = divide_up(args.weight.out_features, kTileColumns);
+  const std::int64_t work = rows * args.weight.in_features * panels * kTileColumns;
+  std::int64_t threads = work / kLeastTaskWork + 1;
+  if (threads > context.threads) threads = context.threads;
+
+  // Row blocks of even height, as many as the threads can share evenly; columns are cut where rows do not suffice.
+  std::int64_t row_blocks = divide_up(rows, kMostRows);
+  if (row_blocks > threads) row_blocks = divide_up(row_blocks, threads) * threads;
+  const std::int64_t block_rows = divide_up(divide_up(rows, row_blocks), kTileRows) * kTileRows;
+  row_blocks = divide_up(rows, block_rows);
+  std::int64_t column_blocks = row_blocks >= 4 * threads || threads == 1 ? 1 : divide_up(4 * threads, row_blocks);
+  if (column_blocks > panels) column_blocks = panels;
+  const std::int64_t block_panels = divide_up(panels, column_blocks);
+  column_blocks = divide_up(panels, block_panels);
+
+  cpu::parallel_for(row_blocks * column_blocks, static_cast<int>(threads), [&](std::int64_t index, int worker) {
+    const std::int64_t first_row = index / column_blocks * block_rows;
+    const std::int64_t first_panel = index % column_blocks * block_panels;
+    const Block block = {first_row, rows - first_row < block_rows ? rows - first_row : block_rows, first_panel,
+                         panels - first_panel < block_panels ? panels - first_panel : block_panels};
+    const std::size_t bytes = static_cast<std::size_t>(scratch_floats(block_rows)) * sizeof(float);
+    multiply_block(args, block, static_cast<float*>(cpu::worker_scratch(worker, bytes)));
+  });
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -1,0 +1,54 @@
+// The oracle: weights kept row-major in float32, every sum in double precision and in order.
+#include <cmath>
+#include <cstring>
+
+#include "ops/linear/linear.h"
+#include "tensor/convert.h"
+
+namespace siglip2 {
+namespace {
+
+double gelu_tanh(double z) {
+  const double pi = 3.14159265358979323846;
+  const double u = std::sqrt(2.0 / pi) * (z + 0.044715 * z * z * z);
+  // 1 + tanh(u) = 2/(1 + e^−2u), without the cancellation at large negative u.
+  return std::isinf(z) && z < 0 ? -0.0 : z / (1.0 + std::exp(-2.0 * u));
+}
+
+}  // namespace
+
+std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features) {
+  return static_cast<std::size_t>(out_features) * static_cast<std::size_t>(in_features) * sizeof(float);
+}
+
+void pack_weight_reference(OpContext& context, const PackWeightArgs& args) {
+  float* target = static_cast<float*>(args.packed);
+  for (int i = 0; i < args.part_count; ++i) {
+    const ConstMatrixView& part = args.parts[i];
+    const std::size_t row_bytes = static_cast<std::size_t>(part.stride) * size_of(part.dtype);
+    for (std::int64_t row = 0; row < part.rows; ++row) {
+      widen_to_float(part.dtype, static_cast<const char*>(part.data) + static_cast<std::size_t>(row) * row_bytes,
+                     target, static_cast<std::size_t>(part.columns));
+      target += part.columns;
+    }
+  }
+}
+
+void linear_reference(OpContext& context, const LinearArgs& args) {
+  const std::int64_t in_features = args.weight.in_features;
+  for (std::int64_t row = 0; row < args.input.rows; ++row) {
+    const float* const input = args.input.as<float>() + row * args.input.stride;
+    float* const output = args.output.as<float>() + row * args.output.stride;
+    for (std::int64_t out = 0; out < args.weight.out_features; ++out) {
+      const float* const weight = static_cast<const float*>(args.weight.data) + out * in_features;
+      double sum = args.bias != nullptr ? args.bias[out] : 0.0;
+      for (std::int64_t k = 0; k < in_features; ++k)
+        sum += static_cast<double>(input[k]) * weight[k];
+      if (args.activation == Activation::kGeluTanh) sum = gelu_tanh(sum);
+      if (args.residual.data != nullptr) sum += args.residual.as<float>()[row * args.residual.stride + out];
+      output[out] = static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace siglip2

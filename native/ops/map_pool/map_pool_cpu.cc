@@ -1,0 +1,182 @@
+// Attention pooling on CPUs.
+//
+// Plan. Both products with the tokens are register tiles (cpu/simd/tile.h): scores [tokens][heads] with heads as lanes,
+// so that softmax runs down columns, and pooled [heads][width] with features as lanes, read in place. The projection of
+// the pooled tokens reads the value weight once for a group of sequences, since it is larger than everything else. A
+// task is such a group; every sequence is computed in the same way whatever its group.
+//
+// Floor: 2·tokens·heads·width + width² multiply-adds a sequence; two reads of its tokens (memory, then cache) and one
+// of the value weight a group.
+#include "ops/map_pool/map_pool.h"
+
+#include <limits>
+
+#include "cpu/kernels.h"
+#include "cpu/simd/simd_math.h"
+#include "cpu/simd/tile.h"
+#include "cpu/thread_pool.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr std::int64_t kMostGroup = 8;
+
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+
+struct Scratch {
+  float* keys;    // [⌈heads/kTileColumns⌉][width][kTileColumns], zero beyond the heads
+  float* scores;  // [tokens][kTileColumns], of one panel of heads
+  float* rest;    // [tokens][kTileColumns], the last columns of the tokens where they do not fill a tile
+  float* pooled;  // [group][heads][row], row = width rounded up to kTileColumns, zero beyond the width
+  std::int64_t row;
+};
+
+// Returns how many floats the parts take; with memory == nullptr only that.
+std::int64_t divide_scratch(const MapPoolArgs& args, std::int64_t tokens, std::int64_t group, float* memory,
+                            Scratch& scratch) {
+  const std::int64_t width = args.tokens.columns;
+  std::int64_t used = 0;
+  const auto take = [&](std::int64_t count) {
+    float* const part = memory == nullptr ? nullptr : memory + used;
+    used += divide_up(count, 16) * 16;
+    return part;
+  };
+  scratch.row = divide_up(width, kTileColumns) * kTileColumns;
+  scratch.keys = take(divide_up(args.heads, kTileColumns) * width * kTileColumns);
+  scratch.scores = take(tokens * kTileColumns);
+  scratch.rest = take(tokens * kTileColumns);
+  scratch.pooled = take(group * args.heads * scratch.row);
+  return used;
+}
+
+void pack_keys(const MapPoolArgs& args, float* keys) {
+  const std::int64_t width = args.tokens.columns;
+  const std::int64_t panels = divide_up(args.heads, kTileColumns);
+  for (std::int64_t head = 0; head < panels * kTileColumns; ++head) {
+    float* const target = keys + head / kTileColumns * width * kTileColumns + head % kTileColumns;
+    for (std::int64_t i = 0; i < width; ++i) {
+      target[i * kTileColumns] = head < args.heads ? args.probe_keys[head * width + i] : 0.0f;
+    }
+  }
+}
+
+// Softmax down the columns, without the division: 1/Σ goes to `inverse_totals`.
+void soften(float* scores, std::int64_t tokens, float* inverse_totals) {
+  for (int v = 0; v < kTileVectors; ++v) {
+    float* const column = scores + v * kLanes;
+    Vec most = broadcast(-std::numeric_limits<float>::infinity());
+    for (std::int64_t j = 0; j < tokens; ++j)
+      most = max(most, load(column + j * kTileColumns));
+    Vec sum = zero();
+    for (std::int64_t j = 0; j < tokens; ++j) {
+      const Vec weight = exp(load(column + j * kTileColumns) - most);
+      store(column + j * kTileColumns, weight);
+      sum = sum + weight;
+    }
+    store(inverse_totals + v * kLanes, broadcast(1.0f) / sum);
+  }
+}
+
+// pooled [heads][scratch.row] of one sequence with at least one token.
+void pool_sequence(const MapPoolArgs& args, const float* tokens, std::int64_t count, const Scratch& scratch,
+                   float* pooled) {
+  const std::int64_t width = args.tokens.columns, stride = args.tokens.stride;
+  const std::int64_t whole = width / kTileColumns * kTileColumns;
+  if (whole < width) {
+    std::memset(scratch.rest, 0, static_cast<std::size_t>(count * kTileColumns) * sizeof(float));
+    for (std::int64_t j = 0; j < count; ++j) {
+      std::memcpy(scratch.rest + j * kTileColumns, tokens + j * stride + whole,
+                  static_cast<std::size_t>(width - whole) * sizeof(float));
+    }
+  }
+  for (std::int64_t first = 0; first < args.heads; first += kTileColumns) {
+    const std::int64_t heads = smaller(kTileColumns, args.heads - first);
+    for (std::int64_t j = 0; j < count; j += kTileRows) {
+      multiply_tile(static_cast<int>(smaller(kTileRows, count - j)),
+                    {tokens + j * stride, stride, 1, scratch.keys + first * width, kTileColumns, width,
+                     scratch.scores + j * kTileColumns, kTileColumns, false});
+    }
+    float inverse_totals[kTileColumns];
+    soften(scratch.scores, count, inverse_totals);
+    for (std::int64_t column = 0; column < width; column += kTileColumns) {
+      const float* const features = column < whole ? tokens + column : scratch.rest;
+      const std::int64_t step = column < whole ? stride : kTileColumns;
+      for (std::int64_t head = 0; head < heads; head += kTileRows) {
+        multiply_tile(static_cast<int>(smaller(kTileRows, heads - head)),
+                      {scratch.scores + head, 1, kTileColumns, features, step, count,
+                       pooled + (first + head) * scratch.row + column, scratch.row, false});
+      }
+    }
+    for (std::int64_t head = 0; head < heads; ++head) {
+      float* const row = pooled + (first + head) * scratch.row;
+      const Vec scale = broadcast(inverse_totals[head]);
+      for (std::int64_t i = 0; i < scratch.row; i += kLanes)
+        store(row + i, load(row + i) * scale);
+    }
+  }
+}
+
+float dot(const float* a, const float* b, std::int64_t count) {
+  Vec sums[4] = {zero(), zero(), zero(), zero()};
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    for (int v = 0; v < 4; ++v)
+      sums[v] = multiply_add(load(a + i + v * kLanes), load(b + i + v * kLanes), sums[v]);
+  }
+  for (; i < count; i += kLanes) {
+    const int rest = static_cast<int>(smaller(kLanes, count - i));
+    sums[0] = multiply_add(load_first(a + i, rest), load_first(b + i, rest), sums[0]);
+  }
+  return reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// Sequences [first, first + group).
+void pool_group(const MapPoolArgs& args, std::int64_t first, std::int64_t group, const Scratch& scratch) {
+  const std::int64_t width = args.tokens.columns, head_dim = width / args.heads;
+  const std::int64_t pooled_size = args.heads * scratch.row;
+  pack_keys(args, scratch.keys);
+  for (std::int64_t s = 0; s < group; ++s) {
+    const std::int64_t start = args.offsets[first + s], count = args.offsets[first + s + 1] - start;
+    float* const pooled = scratch.pooled + s * pooled_size;
+    if (count == 0) {
+      std::memset(pooled, 0, static_cast<std::size_t>(pooled_size) * sizeof(float));
+    } else {
+      pool_sequence(args, args.tokens.as<float>() + start * args.tokens.stride, count, scratch, pooled);
+    }
+  }
+  for (std::int64_t out = 0; out < width; ++out) {
+    const float* const weight = args.value_weight + out * width;
+    for (std::int64_t s = 0; s < group; ++s) {
+      const float* const pooled = scratch.pooled + s * pooled_size + out / head_dim * scratch.row;
+      args.output.as<float>()[(first + s) * args.output.stride + out] =
+          dot(weight, pooled, width) + args.value_bias[out];
+    }
+  }
+}
+
+}  // namespace
+
+void map_pool_cpu(OpContext& context, const MapPoolArgs& args) {
+  std::int64_t group = divide_up(args.sequences, context.threads);
+  if (group > kMostGroup) group = kMostGroup;
+  std::int64_t tokens = 0;
+  for (std::int64_t s = 0; s < args.sequences; ++s) {
+    const std::int64_t count = args.offsets[s + 1] - args.offsets[s];
+    if (count > tokens) tokens = count;
+  }
+  cpu::parallel_for(divide_up(args.sequences, group), context.threads, [&](std::int64_t index, int worker) {
+    Scratch scratch;
+    const std::int64_t floats = divide_scratch(args, tokens, group, nullptr, scratch);
+    float* const memory =
+        static_cast<float*>(cpu::worker_scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
+    divide_scratch(args, tokens, group, memory, scratch);
+    pool_group(args, index * group, smaller(group, args.sequences - index * group), scratch);
+  });
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

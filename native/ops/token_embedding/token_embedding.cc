@@ -1,0 +1,33 @@
+#include "ops/token_embedding/token_embedding.h"
+
+#include "tensor/shape_check.h"
+
+namespace siglip2 {
+
+void token_embedding(const OpTable& table, OpContext& context, const TokenEmbeddingArgs& args) {
+  const char* const name = "token_embedding";
+  const std::int64_t rows = args.output.rows;
+  check_at_least(name, "length", args.length, 1);
+  check_at_least(name, "rows of output", rows, 0);
+  check_at_least(name, "columns of table", args.table.columns, 1);
+  if (rows % args.length != 0) {
+    throw_shape_error(
+        name, "output must have a multiple of " + std::to_string(args.length) + " rows, got " + std::to_string(rows));
+  }
+  if (args.table.dtype != DType::kFloat32 && args.table.dtype != DType::kFloat16 &&
+      args.table.dtype != DType::kBFloat16) {
+    throw_shape_error(name,
+                      std::string("table must be float32, float16 or bfloat16, got ") + name_of(args.table.dtype));
+  }
+  check_matrix(name, "table", args.table, args.table.dtype, args.table.rows, args.table.columns);
+  check_matrix(name, "output", args.output, DType::kFloat32, rows, args.table.columns);
+  if (rows == 0) return;
+  check_pointer(name, "ids", args.ids);
+  check_pointer(name, "positions", args.positions);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    check_range(name, "every id", args.ids[i], 0, args.table.rows - 1);
+  }
+  table.token_embedding(context, args);
+}
+
+}  // namespace siglip2

@@ -1,0 +1,79 @@
+// Argument checks that the operations share. Each throws ERR_SIGLIP_SHAPE with the operation, the argument, what was
+// expected and what came.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tensor/error.h"
+#include "tensor/matrix_view.h"
+
+namespace siglip2 {
+
+[[noreturn]] inline void throw_shape_error(const char* operation, const std::string& what) {
+  throw Error(kErrorShape, std::string(operation) + ": " + what);
+}
+
+// `name` must be `expected`.
+inline void check_equal(const char* operation, const char* name, std::int64_t actual, std::int64_t expected) {
+  if (actual == expected) return;
+  throw_shape_error(operation,
+                    std::string(name) + " must be " + std::to_string(expected) + ", got " + std::to_string(actual));
+}
+
+// `name` must be from `least` to `most`.
+inline void check_range(const char* operation, const char* name, std::int64_t actual, std::int64_t least,
+                        std::int64_t most) {
+  if (actual >= least && actual <= most) return;
+  throw_shape_error(operation, std::string(name) + " must be from " + std::to_string(least) + " to " +
+                                   std::to_string(most) + ", got " + std::to_string(actual));
+}
+
+inline void check_at_least(const char* operation, const char* name, std::int64_t actual, std::int64_t least) {
+  if (actual >= least) return;
+  throw_shape_error(
+      operation, std::string(name) + " must be at least " + std::to_string(least) + ", got " + std::to_string(actual));
+}
+
+// Memory that an operation reads or writes must be there.
+inline void check_pointer(const char* operation, const char* name, const void* pointer) {
+  if (pointer == nullptr) throw_shape_error(operation, std::string(name) + " is missing");
+}
+
+// A matrix must have `rows` rows and `columns` columns of `dtype`, at a stride that holds its columns.
+inline void check_matrix(const char* operation, const char* name, const ConstMatrixView& matrix, DType dtype,
+                         std::int64_t rows, std::int64_t columns) {
+  const auto shape = [](DType type, std::int64_t row_count, std::int64_t column_count) {
+    return std::string(name_of(type)) + " [" + std::to_string(row_count) + ", " + std::to_string(column_count) + "]";
+  };
+  if (matrix.dtype != dtype || matrix.rows != rows || matrix.columns != columns) {
+    throw_shape_error(operation, std::string(name) + " must be " + shape(dtype, rows, columns) + ", got " +
+                                     shape(matrix.dtype, matrix.rows, matrix.columns));
+  }
+  if (rows > 1 && matrix.stride < columns) {
+    throw_shape_error(operation, std::string(name) + " must have a row stride of at least " + std::to_string(columns) +
+                                     ", got " + std::to_string(matrix.stride));
+  }
+  if (rows > 0 && columns > 0) check_pointer(operation, name, matrix.data);
+}
+
+// Prefix sums: `count` + 1 entries that start at 0, never fall and end at `total`.
+inline void check_offsets(const char* operation, const char* name, const std::int32_t* offsets, std::int64_t count,
+                          std::int64_t total) {
+  check_pointer(operation, name, offsets);
+  if (offsets[0] != 0) {
+    throw_shape_error(operation, std::string(name) + " must start at 0, got " + std::to_string(offsets[0]));
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (offsets[i + 1] < offsets[i]) {
+      throw_shape_error(operation, std::string(name) + " must not fall: entry " + std::to_string(i + 1) + " is " +
+                                       std::to_string(offsets[i + 1]) + " after " + std::to_string(offsets[i]));
+    }
+  }
+  if (offsets[count] != total) {
+    throw_shape_error(operation, std::string(name) + " must end at " + std::to_string(total) + ", got " +
+                                     std::to_string(offsets[count]));
+  }
+}
+
+}  // namespace siglip2
