@@ -54,9 +54,10 @@ describe('parseSafetensorsHeader', () => {
       empty: tensor('F32', [3, 0], [0, 0]),
       scalar: tensor('F64', [], [0, 8]),
       packed: tensor('F4', [2, 4], [8, 12]),
+      listedLate: tensor('U16', [0, 2], [8, 8]),
       between: tensor('I8', [0], [12, 12]),
     };
-    expect(parse(fileOf(`${JSON.stringify(header)}\n   `, 12)).tensors.size).toBe(4);
+    expect(parse(fileOf(`${JSON.stringify(header)}\n   `, 12)).tensors.size).toBe(5);
     expect(parse(fileOf({})).tensors.size).toBe(0);
     expect(parse(fileOf({ __metadata__: null })).metadata.size).toBe(0);
   });
@@ -118,6 +119,7 @@ describe('parseSafetensorsHeader', () => {
     ['too many bytes', fileOf({ a: tensor('F32', [1], [0, 8]) }, 8), ['needs 4 bytes', 'give 8']],
     ['a range past the end', fileOf({ a: four }, 3), ['tensor "a"', 'truncated']],
     ['an overlap', fileOf({ a: four, b: tensor('F32', [1], [2, 6]) }, 6), ['"a"', '"b"', 'overlap']],
+    ['an overlap of one byte', fileOf({ a: four, b: tensor('U8', [2], [3, 5]) }, 5), ['overlap']],
     ['the same bytes twice', fileOf({ a: four, b: four }, 4), ['overlap']],
     ['an empty tensor inside another', fileOf({ a: four, b: tensor('U8', [0], [2, 2]) }, 4), ['overlap']],
     ['a hole', fileOf({ a: four, b: tensor('F32', [1], [8, 12]) }, 12), [/bytes \d+ to \d+/, '"b"']],
