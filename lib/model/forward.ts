@@ -98,8 +98,7 @@ function packPatches(
   const [n, padded, patchDim] = requireShape('input.shape', input.shape, 3, patches.length) as [number, number, number];
   const expected = 3 * config.vision.patchSize ** 2;
   if (patchDim !== expected) throw shapeError(`input.shape: expected patches of ${expected} values, got ${patchDim}`);
-  if (mask.length !== n * padded)
-    throw shapeError(`input.mask: expected ${n} × ${padded} entries, got ${mask.length}`);
+  if (mask.length !== n * padded) throw shapeError(`input.mask: expected ${n} × ${padded} entries, got ${mask.length}`);
   if (spatialShapes.length !== 2 * n)
     throw shapeError(`input.spatialShapes: expected ${n} × 2 entries, got ${spatialShapes.length}`);
 

@@ -4,9 +4,9 @@ import { requireInteger, requireOneOf, requireOptions, requireString } from '../
 import type { DType } from '../device.js';
 import { native } from '../native.js';
 import type { LoadedModel } from './load.js';
+import { parameterShapes } from './parameter-shapes.js';
 import { configToJson } from './reconcile-config.js';
 import type { SafetensorsDType } from './safetensors.js';
-import { parameterShapes } from './parameter-shapes.js';
 import { writeCheckpoint } from './write-checkpoint.js';
 
 /** Options of `Siglip2.save`. */

@@ -130,7 +130,12 @@ export class Siglip2 {
     const parts: Float32Array[] = [];
     let done = 0;
     for await (const { decoded, total } of this.#decodedBatches(images, batchSize, checked)) {
-      const result = await this.#runImages(decoded, maxPatches, { ...pooledOnly, normalize: normalize !== false }, signal);
+      const result = await this.#runImages(
+        decoded,
+        maxPatches,
+        { ...pooledOnly, normalize: normalize !== false },
+        signal,
+      );
       parts.push(result.pooled);
       done += decoded.length;
       onProgress?.(done, total);
@@ -172,8 +177,7 @@ export class Siglip2 {
     const checked = requireOptions('options', options, ['maxPatches', 'layer', 'maxPixels', 'signal']);
     const maxPatches = resolveMaxPatches('options.maxPatches', this.config, checked.maxPatches);
     const { hiddenSize, numHiddenLayers } = this.config.vision;
-    const layer =
-      checked.layer === undefined ? -1 : requireInteger('options.layer', checked.layer, 0, numHiddenLayers);
+    const layer = checked.layer === undefined ? -1 : requireInteger('options.layer', checked.layer, 0, numHiddenLayers);
     const request = { pooled: false, normalize: false, lastHiddenState: layer < 0, hiddenStates: false };
     const features: { data: Float32Array; shape: [number, number, number] }[] = [];
     for await (const { decoded } of this.#decodedBatches(images, 8, checked)) {
@@ -207,8 +211,7 @@ export class Siglip2 {
         `texts: expected embeddings of width ${left.shape[1]}, as the images', got ${right.shape[1]}`,
       );
     const shape: [number, number] = [rows, columns];
-    if (rows === 0 || columns === 0)
-      return { logits: new Float32Array(0), probabilities: new Float32Array(0), shape };
+    if (rows === 0 || columns === 0) return { logits: new Float32Array(0), probabilities: new Float32Array(0), shape };
     const result = native().similarity(left.data, right.data, left.shape[1], this.logitScale, this.logitBias);
     return { ...result, shape };
   }

@@ -1,6 +1,6 @@
 import { requireInteger, requireOptions, wrongType } from '../arguments.js';
-import { type NativeImages, native, withCancellation } from '../native.js';
 import type { Siglip2Config } from '../model/config.js';
+import { type NativeImages, native, withCancellation } from '../native.js';
 import { decodeImages, type ImageInput, type RawImage } from './decode.js';
 
 /** Options of {@link preprocessImages}. */
@@ -97,11 +97,7 @@ export async function preprocessImages(
   const { patchSize } = config.vision;
   const fixed = config.architecture === 'fixed';
   const values = await withCancellation(options.signal, (token) =>
-    native().prepareImages(
-      input,
-      { device: 'cpu', threads, patchSize, layout: fixed ? 'planar' : 'patches' },
-      token,
-    ),
+    native().prepareImages(input, { device: 'cpu', threads, patchSize, layout: fixed ? 'planar' : 'patches' }, token),
   );
   const n = decoded.length;
   if (fixed) {

@@ -57,6 +57,7 @@ function widen(dtype: string, bytes: Buffer): Float64Array {
   const readers: Record<string, [number, (offset: number) => number]> = {
     F64: [8, (o) => view.getFloat64(o, true)],
     F32: [4, (o) => view.getFloat32(o, true)],
+    I64: [8, (o) => Number(view.getBigInt64(o, true))],
     I32: [4, (o) => view.getInt32(o, true)],
     U8: [1, (o) => view.getUint8(o)],
     BF16: [

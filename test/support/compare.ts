@@ -1,0 +1,22 @@
+/** Comparisons that a NaN cannot pass. */
+import { expect } from 'vitest';
+
+/** Largest absolute difference of two arrays of one length. */
+export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  expect(actual.length).toBe(expected.length);
+  let largest = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
+    // Written so that NaN, which compares with nothing, stays.
+    largest = difference <= largest ? largest : difference;
+  }
+  return largest;
+}
+
+/** Largest difference, relative to the largest expected magnitude. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let magnitude = 0;
+  for (let i = 0; i < expected.length; i++) magnitude = Math.max(magnitude, Math.abs(expected[i] as number));
+  const difference = largestDifference(actual, expected);
+  return difference === 0 ? 0 : difference / magnitude;
+}
