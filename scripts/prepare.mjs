@@ -1,0 +1,19 @@
+// Runs after `npm ci` in a checkout, never when the published package is installed: builds the addon and dist/.
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const scripts = path.dirname(fileURLToPath(import.meta.url));
+
+function run(script) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [path.join(scripts, script)], { stdio: 'inherit' });
+    child.on('error', reject);
+    child.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${script} failed (exit code ${code})`))));
+  });
+}
+
+const results = await Promise.allSettled([run('build-native.mjs'), run('build-ts.mjs')]);
+const failures = results.filter((result) => result.status === 'rejected');
+for (const { reason } of failures) console.error(reason.message);
+if (failures.length > 0) process.exitCode = 1;
