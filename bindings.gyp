@@ -1,12 +1,14 @@
 # The CPU addon for node-gyp, from the same source list as CMakeLists.txt, which is the real build. node-gyp insists on
 # the name binding.gyp; that file includes this one.
 {
+  "variables": {
+    "kernel_sources": ["<!@(node -p \"require('./native/sources.json').kernels.join(' ')\")"]
+  },
   "target_defaults": {
     "include_dirs": ["native"],
     "cflags!": ["-fno-exceptions"],
     "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
-    "cflags_cc": ["-std=c++20", "-O3", "-fexceptions", "-ffp-contract=off", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-Wno-psabi"],
-    "variables": { "kernel_sources": ["<!@(node -p \"require('./native/sources.json').kernels.join(' ')\")"] }
+    "cflags_cc": ["-std=c++20", "-O3", "-fexceptions", "-ffp-contract=off", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-Wno-psabi"]
   },
   "targets": [
     {

@@ -24,7 +24,10 @@ function binary(name, entry) {
 
 try {
   run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', folder]);
-  const tarball = path.join(folder, readdirSync(folder).find((file) => file.endsWith('.tgz')));
+  const tarball = path.join(
+    folder,
+    readdirSync(folder).find((file) => file.endsWith('.tgz')),
+  );
   run(process.execPath, [path.join(root, 'node_modules', 'publint', 'src', 'cli.js'), tarball, '--strict']);
   // Resolution of Node 10 knows no sub-path exports; the package needs Node 20.
   run(process.execPath, [binary('@arethetypeswrong/cli', 'attw'), tarball, '--profile', 'node16']);

@@ -1,4 +1,5 @@
 /** Encoded pictures to RGB through sharp, set up so that libvips decodes what Pillow decodes. */
+import type createSharp from 'sharp';
 import type { Metadata, Sharp, SharpOptions } from 'sharp';
 import { throwIfAborted } from '../arguments.js';
 import { SiglipError } from '../errors.js';
@@ -28,7 +29,7 @@ const decoderOptions: SharpOptions = {
 };
 
 /** sharp is loaded on first use, so that raw pixels need no decoder. */
-async function loadSharp(): Promise<typeof import('sharp').default> {
+async function loadSharp(): Promise<typeof createSharp> {
   try {
     return (await import('sharp')).default;
   } catch (cause) {
@@ -98,7 +99,7 @@ function decodeFailure(cause: unknown, { name, signal }: DecodeContext): unknown
 }
 
 async function decodeGif(
-  sharp: typeof import('sharp').default,
+  sharp: typeof createSharp,
   frame: GifFrame,
   context: DecodeContext,
 ): Promise<RawImage> {

@@ -7,8 +7,8 @@ export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike
   let largest = 0;
   for (let i = 0; i < expected.length; i++) {
     const difference = Math.abs((actual[i] as number) - (expected[i] as number));
-    // Written so that NaN, which compares with nothing, stays.
-    largest = difference <= largest ? largest : difference;
+    // Math.max keeps a NaN.
+    largest = Math.max(largest, difference);
   }
   return largest;
 }
