@@ -41,6 +41,10 @@ export const nastyValues: readonly unknown[] = [
   ...['__proto__', 'constructor', 'F32', 'BF16', 'F4', 'I64', 'siglip', 'siglip2', 'gelu_new', 'gelu'],
 ];
 
+function nastyValue(random: Random): unknown {
+  return random.chance(8) ? null : structuredClone(random.pick(nastyValues));
+}
+
 const tokens = [
   ...[
     '{',
@@ -95,18 +99,18 @@ export function mutateText(random: Random, text: string): string {
 
 /** A copy of a JSON value in which members are replaced, removed, added or exchanged. */
 export function mutateValue(random: Random, value: unknown): unknown {
+  if (random.chance(40)) return nastyValue(random);
   const copy = structuredClone(value);
   for (let rounds = 1 + random.below(3); rounds > 0; rounds--) {
     const place = randomPlace(random, copy);
     const other = randomPlace(random, copy);
-    if (place === undefined || other === undefined) return structuredClone(random.pick(nastyValues));
+    if (place === undefined || other === undefined) return nastyValue(random);
     const [parent, key] = place;
     const [otherParent, otherKey] = other;
     const old = parent[key];
     const replacement = [
-      () => structuredClone(random.pick(nastyValues)),
-      () =>
-        typeof old === 'number' ? old + random.pick([-1, 1, 2, 8, -8]) : structuredClone(random.pick(nastyValues)),
+      () => nastyValue(random),
+      () => (typeof old === 'number' ? old + random.pick([-1, 1, 2, 8, -8]) : nastyValue(random)),
       () =>
         typeof old === 'number' ? old * random.pick([0, 2, -1, 0.5, 1024]) : structuredClone(otherParent[otherKey]),
       () => structuredClone(otherParent[otherKey]),

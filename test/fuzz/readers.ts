@@ -220,7 +220,8 @@ function generateConfig(random: Random): FuzzInput {
   const config = damaged(validConfigs[which]);
   const preprocessor = damaged(random.pick(preprocessors));
   const shapes = validShapes[random.chance(20) ? 1 - which : which]!;
-  const otherShapes = random.chance(3) ? (mutateValue(random, shapes) as unknown[]).filter(isShapeEntry) : shapes;
+  const damagedShapes = random.chance(3) ? mutateValue(random, shapes) : shapes;
+  const otherShapes = Array.isArray(damagedShapes) ? damagedShapes.filter(isShapeEntry) : [];
   return { reader: 'config', text: JSON.stringify([config, preprocessor, otherShapes]) };
 }
 

@@ -14,7 +14,7 @@
 //   select_first(n, a, b)                 the first n lanes of a, the others of b
 //   select_negative(x, a, b)              a where x < 0, else b
 //   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
-//   reduce_add(v) reduce_max(v)
+//   reduce_add(v)                         the sum of all lanes
 #pragma once
 
 #include <cstdint>

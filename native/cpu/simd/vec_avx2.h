@@ -84,10 +84,5 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
   sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
-SIGLIP2_INLINE float reduce_max(Vec v) {
-  __m128 most = _mm_max_ps(_mm256_castps256_ps128(v.value), _mm256_extractf128_ps(v.value, 1));
-  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
-  return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
-}
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -13,6 +13,9 @@ struct Vec {
   __m512 value;
 };
 
+// The forms without a mask start from an undefined register, which GCC 12 warns about.
+inline constexpr __mmask16 kAllLanes = 0xffff;
+
 SIGLIP2_INLINE __mmask16 mask_of_first(int count) {
   return static_cast<__mmask16>((1u << count) - 1u);
 }
@@ -37,10 +40,10 @@ SIGLIP2_INLINE void store_first(float* target, Vec v, int count) {
 }
 SIGLIP2_INLINE Vec load_bfloat16(const void* source) {
   const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(source));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAllLanes, _mm512_maskz_cvtepu16_epi32(kAllLanes, halves), 16))};
 }
 SIGLIP2_INLINE Vec load_float16(const void* source) {
-  return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(source)))};
+  return {_mm512_maskz_cvtph_ps(kAllLanes, _mm256_loadu_si256(static_cast<const __m256i*>(source)))};
 }
 
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
@@ -62,10 +65,10 @@ SIGLIP2_INLINE Vec fused_multiply_add(Vec a, Vec b, Vec c) {
   return multiply_add(a, b, c);
 }
 SIGLIP2_INLINE Vec max(Vec a, Vec b) {
-  return {_mm512_max_ps(a.value, b.value)};
+  return {_mm512_maskz_max_ps(kAllLanes, a.value, b.value)};
 }
 SIGLIP2_INLINE Vec min(Vec a, Vec b) {
-  return {_mm512_min_ps(a.value, b.value)};
+  return {_mm512_maskz_min_ps(kAllLanes, a.value, b.value)};
 }
 
 SIGLIP2_INLINE Vec select_first(int count, Vec a, Vec b) {
@@ -75,14 +78,16 @@ SIGLIP2_INLINE Vec select_negative(Vec x, Vec a, Vec b) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.value, _mm512_setzero_ps(), _CMP_LT_OQ), b.value, a.value)};
 }
 SIGLIP2_INLINE Vec power_of_two_bits(Vec v) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v.value), 23))};
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAllLanes, _mm512_castps_si512(v.value), 23))};
 }
 
 SIGLIP2_INLINE float reduce_add(Vec v) {
-  return _mm512_reduce_add_ps(v.value);
-}
-SIGLIP2_INLINE float reduce_max(Vec v) {
-  return _mm512_reduce_max_ps(v.value);
+  float lanes[kLanes];
+  store(lanes, v);
+  const __m256 half = _mm256_add_ps(_mm256_loadu_ps(lanes), _mm256_loadu_ps(lanes + 8));
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

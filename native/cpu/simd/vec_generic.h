@@ -53,16 +53,19 @@ SIGLIP2_INLINE void store_first(float* target, Vec v, int count) {
     target[i] = lanes[i];
 }
 
-SIGLIP2_INLINE UnsignedLanes load_halves(const void* source) {
+SIGLIP2_INLINE void load_halves(const void* source, UnsignedLanes& widened) {
   HalfLanes halves;
   std::memcpy(&halves, source, sizeof(halves));
-  return __builtin_convertvector(halves, UnsignedLanes);
+  widened = __builtin_convertvector(halves, UnsignedLanes);
 }
 SIGLIP2_INLINE Vec load_bfloat16(const void* source) {
-  return {reinterpret_cast<FloatLanes>(load_halves(source) << 16)};
+  UnsignedLanes halves;
+  load_halves(source, halves);
+  return {reinterpret_cast<FloatLanes>(halves << 16)};
 }
 SIGLIP2_INLINE Vec load_float16(const void* source) {
-  const UnsignedLanes halves = load_halves(source);
+  UnsignedLanes halves;
+  load_halves(source, halves);
   const UnsignedLanes magnitude = (halves & 0x7fffu) << 13;
   const FloatLanes sign = reinterpret_cast<FloatLanes>((halves & 0x8000u) << 16);
   // Exponent 0 holds multiples of 2⁻²⁴, exponent 31 infinities and NaN; between them only the bias differs.
@@ -136,12 +139,6 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
       lanes[i] += lanes[i + width];
   }
   return lanes[0];
-}
-SIGLIP2_INLINE float reduce_max(Vec v) {
-  float most = v.value[0];
-  for (int i = 1; i < kLanes; ++i)
-    most = v.value[i] > most ? v.value[i] : most;
-  return most;
 }
 
 }  // namespace siglip2::SIGLIP2_ISA
