@@ -177,6 +177,11 @@ export function configToJson(config: Siglip2Config): { config: JsonObject; prepr
   const vision: JsonObject = { ...(start.vision_config as JsonObject | null) };
   const json = { ...start, text_config: text, vision_config: vision };
   const sizeKey = naflex ? { numPatches: 'num_patches' } : { imageSize: 'image_size' };
+  if (original.model_type !== name) {
+    // The other architecture did not read its size keys, so what they say was never checked.
+    delete vision.image_size;
+    delete vision.num_patches;
+  }
   // Twice, because changing the text width changes the default of the projection.
   for (let pass = 0; pass < 2; pass++) {
     const read = parseConfig(json, 'config.json');

@@ -26,9 +26,9 @@ export interface PixelInput {
 export interface PatchInput {
   patches: Float32Array;
   shape: [n: number, maxPatches: number, patchDim: number];
-  /** [n, maxPatches]: 1 for a patch, 0 for padding. */
+  /** `[n, maxPatches]`: 1 for a patch, 0 for padding. */
   mask: Int32Array;
-  /** [n, 2]: rows and columns of patches. */
+  /** `[n, 2]`: rows and columns of patches. */
   spatialShapes: Int32Array;
 }
 
