@@ -31,7 +31,7 @@
         "kernels_wide16",
         "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except"
       ],
-      "defines": ["NAPI_VERSION=8", "SIGLIP2_HAVE_baseline=1", "SIGLIP2_HAVE_wide16=1"],
+      "defines": ["NAPI_VERSION=8", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "SIGLIP2_HAVE_baseline=1", "SIGLIP2_HAVE_wide16=1"],
       "conditions": [
         ["OS=='linux'", { "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete"] }],
         ["target_arch=='x64'", {

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { wrongType } from './arguments.js';
 import { SiglipError, type SiglipErrorCode } from './errors.js';
 import loader from './native-loader.cjs';
 
@@ -257,6 +258,7 @@ export async function withCancellation<T>(
   const addon = native();
   const token = addon.createCancelToken();
   if (signal === undefined) return work(token);
+  if (!(signal instanceof AbortSignal)) throw wrongType('options.signal', 'an AbortSignal', signal);
   const aborted = (): SiglipError =>
     new SiglipError('ERR_SIGLIP_ABORTED', 'the operation was aborted', { cause: signal.reason });
   if (signal.aborted) throw aborted();

@@ -201,6 +201,7 @@ export class Siglip2 {
     images: Embeddings,
     texts: Embeddings,
   ): { logits: Float32Array; probabilities: Float32Array; shape: [images: number, texts: number] } {
+    this.#handle();
     const left = requireEmbeddings('images', images);
     const right = requireEmbeddings('texts', texts);
     const rows = left.shape[0];
@@ -338,6 +339,8 @@ export class Siglip2 {
       });
     };
     let next = decode(0);
+    // Nothing to yield, but options may still be wrong, or the signal may have fired.
+    if (total === 0) await next;
     for (let start = 0; start < total; start += batchSize) {
       const decoded = await next;
       if (start + batchSize < total) {

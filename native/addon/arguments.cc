@@ -2,7 +2,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
+#include <stdexcept>
+
+#include "cpu/memory.h"
 
 namespace siglip2::addon {
 namespace {
@@ -41,6 +45,19 @@ std::int64_t to_integer(const Napi::Value& value, const char* argument) {
   return static_cast<std::int64_t>(number);
 }
 
+std::int64_t to_integer(const Napi::Value& value, const char* argument, std::int64_t least, std::int64_t most) {
+  const std::int64_t number = to_integer(value, argument);
+  if (number < least || number > most)
+    throw Napi::RangeError::New(value.Env(), std::string(argument) + ": expected an integer from " +
+                                                 std::to_string(least) + " to " + std::to_string(most) + ", got " +
+                                                 std::to_string(number));
+  return number;
+}
+
+int to_threads(const Napi::Value& value) {
+  return static_cast<int>(to_integer(value, "threads", 1, 1024));
+}
+
 bool to_boolean(const Napi::Value& value, const char* argument) {
   if (!value.IsBoolean()) throw_type_error(value, argument, "a boolean");
   return value.As<Napi::Boolean>().Value();
@@ -66,10 +83,12 @@ std::vector<std::int32_t> to_int32s(const Napi::Value& value, const char* argume
 
 std::vector<std::uint8_t> to_bytes(const Napi::Value& value, const char* argument) {
   if (!value.IsTypedArray()) throw_type_error(value, argument, "a typed array");
-  const auto array = value.As<Napi::TypedArray>();
-  std::vector<std::uint8_t> copy(array.ByteLength());
-  if (!copy.empty())
-    std::memcpy(copy.data(), static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(), copy.size());
+  // Not through the array's buffer: Node-API does not take a SharedArrayBuffer for one.
+  void* data = nullptr;
+  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) != napi_ok)
+    throw Napi::Error::New(value.Env());
+  std::vector<std::uint8_t> copy(value.As<Napi::TypedArray>().ByteLength());
+  if (!copy.empty()) std::memcpy(copy.data(), data, copy.size());
   return copy;
 }
 
@@ -81,8 +100,24 @@ std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argumen
   return shape;
 }
 
+Napi::Float32Array new_floats(Napi::Env env, std::size_t count) {
+  // The most elements that a typed array may have in every V8 that Node.js 20 and later use.
+  constexpr std::size_t kMostElements = std::numeric_limits<std::uint32_t>::max();
+  const std::size_t bytes =
+      count > std::numeric_limits<std::size_t>::max() / 8 ? std::numeric_limits<std::size_t>::max() / 2 : 4 * count;
+  cpu::require_memory(bytes);
+  if (count > kMostElements)
+    throw Error(kErrorOutOfMemory,
+                "a result of " + std::to_string(count) +
+                    " values is larger than a Float32Array can be; ask for less "
+                    "at a time",
+                {{"requestedBytes", static_cast<std::int64_t>(bytes)},
+                 {"freeBytes", static_cast<std::int64_t>(kMostElements * sizeof(float))}});
+  return Napi::Float32Array::New(env, count);
+}
+
 Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values) {
-  auto array = Napi::Float32Array::New(env, values.size());
+  auto array = new_floats(env, values.size());
   if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * sizeof(float));
   return array;
 }
@@ -112,6 +147,8 @@ Napi::Error to_javascript_error(Napi::Env env, const std::exception_ptr& excepti
     return result;
   } catch (const std::bad_alloc&) {
     return with_code("not enough memory", kErrorOutOfMemory);
+  } catch (const std::length_error&) {
+    return with_code("the request is larger than the address space", kErrorOutOfMemory);
   } catch (const std::exception& error) {
     return Napi::Error::New(env, error.what());
   } catch (...) {

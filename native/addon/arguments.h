@@ -15,6 +15,10 @@ namespace siglip2::addon {
 
 std::string to_string(const Napi::Value& value, const char* argument);
 std::int64_t to_integer(const Napi::Value& value, const char* argument);
+// RangeError outside [least, most].
+std::int64_t to_integer(const Napi::Value& value, const char* argument, std::int64_t least, std::int64_t most);
+// How many threads to use.
+int to_threads(const Napi::Value& value);
 double to_number(const Napi::Value& value, const char* argument);
 bool to_boolean(const Napi::Value& value, const char* argument);
 Napi::Object to_object(const Napi::Value& value, const char* argument);
@@ -27,6 +31,8 @@ std::vector<std::uint8_t> to_bytes(const Napi::Value& value, const char* argumen
 // Numbers of an ordinary array.
 std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argument);
 
+// A new array of zeros. Throws ERR_SIGLIP_OUT_OF_MEMORY, where V8 itself would end the process.
+Napi::Float32Array new_floats(Napi::Env env, std::size_t count);
 Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values);
 Napi::Int32Array from_int32s(Napi::Env env, const std::vector<std::int32_t>& values);
 

@@ -9,6 +9,7 @@
 #include "backend/device.h"
 #include "nn/tower_cache.h"
 #include "tensor/checkpoint.h"
+#include "tensor/shape_check.h"
 
 namespace siglip2::addon {
 
@@ -27,12 +28,7 @@ struct Tensor {
   std::vector<std::int64_t> shape;
   DeviceBuffer buffer;
 
-  std::int64_t elements() const {
-    std::int64_t count = 1;
-    for (const std::int64_t size : shape)
-      count *= size;
-    return count;
-  }
+  std::int64_t elements() const { return count_elements(shape); }
 };
 
 template <>

@@ -5,6 +5,9 @@
 namespace siglip2::addon {
 namespace {
 
+// What patchify_images accepts; products of two such sizes and a number of channels fit 64 bits.
+constexpr std::int32_t kMostTargetSize = 1 << 20;
+
 void read_three(const Napi::Value& value, const char* argument, double (&numbers)[3]) {
   const Napi::Array array = to_array(value, argument);
   for (std::uint32_t i = 0; i < 3; ++i)
@@ -16,7 +19,6 @@ void read_three(const Napi::Value& value, const char* argument, double (&numbers
 DecodedImages to_decoded_images(const Napi::Object& object) {
   DecodedImages decoded;
   const Napi::Array images = to_array(object.Get("images"), "images");
-  decoded.storage.reserve(images.Length());
   for (std::uint32_t i = 0; i < images.Length(); ++i) {
     const Napi::Object image = to_object(images.Get(i), "images");
     decoded.storage.push_back(to_bytes(image.Get("data"), "data"));
@@ -37,6 +39,10 @@ DecodedImages to_decoded_images(const Napi::Object& object) {
   decoded.target_sizes = to_int32s(object.Get("targetSizes"), "targetSizes");
   if (decoded.target_sizes.size() != 2 * decoded.images.size())
     throw Error(kErrorShape, "targetSizes: expected a height and a width for every image");
+  for (const std::int32_t size : decoded.target_sizes)
+    if (size < 1 || size > kMostTargetSize)
+      throw Error(kErrorShape, "targetSizes: expected sizes from 1 to " + std::to_string(kMostTargetSize) + ", got " +
+                                   std::to_string(size));
   PatchifyImagesArgs& processing = decoded.processing;
   read_three(object.Get("mean"), "mean", processing.mean);
   read_three(object.Get("deviation"), "deviation", processing.deviation);

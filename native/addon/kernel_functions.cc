@@ -26,7 +26,7 @@ std::string describe(const Shape& shape) {
 class KernelArguments {
  public:
   explicit KernelArguments(const Napi::CallbackInfo& info) : object_(to_object(info[0], "arguments")) {
-    threads_ = static_cast<int>(to_integer(object_.Get("threads"), "threads"));
+    threads_ = to_threads(object_.Get("threads"));
   }
 
   // A tensor of the given rank and type; all tensors of a call must be on one device.
@@ -70,7 +70,11 @@ TensorPointer new_tensor(Device& device, Shape shape) {
   auto tensor = std::make_shared<Tensor>();
   tensor->device = &device;
   tensor->shape = std::move(shape);
-  tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(tensor->elements()) * sizeof(float));
+  const std::int64_t elements = tensor->elements();
+  if (elements < 0)
+    throw Error(kErrorOutOfMemory,
+                "a result of shape " + describe(tensor->shape) + " is larger than the address space");
+  tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(elements) * sizeof(float));
   return tensor;
 }
 
@@ -131,9 +135,9 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
       const ConstMatrixView part = matrix(*weight);
+      const auto output = new_tensor(device, {input->shape[0], out_features});
       const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns));
       pack_weight(table, context, {&part, 1, packed.data()});
-      const auto output = new_tensor(device, {input->shape[0], out_features});
       LinearArgs args;
       args.input = matrix(*input);
       args.weight = {packed.data(), part.rows, part.columns};
@@ -254,6 +258,7 @@ Napi::Value run_position_embedding(const Napi::CallbackInfo& info) {
       if (shapes[i] < 1 || shapes[i + 1] < 1)
         throw Error(kErrorShape, "spatialShapes: every grid needs at least one row and one column");
       tokens += static_cast<std::int64_t>(shapes[i]) * shapes[i + 1];
+      if (tokens > 2147483647) throw Error(kErrorShape, "spatialShapes: expected at most 2147483647 tokens in all");
     }
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto output = new_tensor(device, {tokens, table->shape[2]});
@@ -292,7 +297,7 @@ Napi::Value run_patchify(const Napi::CallbackInfo& info) {
     KernelArguments arguments(info);
     arguments.set_device(find_device(to_string(arguments.get("device"), "device")));
     auto decoded = std::make_shared<DecodedImages>(to_decoded_images(to_object(info[0], "arguments")));
-    const std::int64_t patch = to_integer(arguments.get("patchSize"), "patchSize");
+    const std::int64_t patch = to_integer(arguments.get("patchSize"), "patchSize", 1, 4096);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       PatchifyImagesArgs args = decoded->processing;
       args.images = decoded->images.data();

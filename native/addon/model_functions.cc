@@ -1,20 +1,27 @@
 // Models: loading towers, running them, comparing embeddings, preparing images for a model.
 #include <optional>
+
 #include "addon/handles.h"
 #include "addon/image_arguments.h"
 #include "addon/promise_task.h"
-
 #include "nn/similarity.h"
 
 namespace siglip2::addon {
 namespace {
 
+// Far beyond every model, and small enough that no product of two such sizes and a batch overflows.
+constexpr std::int64_t kMostFeatures = 1 << 20;
+constexpr std::int64_t kMostPatchSize = 4096;
+
 EncoderSize to_encoder_size(const Napi::Object& object) {
   EncoderSize size;
-  size.width = to_integer(object.Get("width"), "width");
-  size.layers = to_integer(object.Get("layers"), "layers");
-  size.heads = static_cast<int>(to_integer(object.Get("heads"), "heads"));
-  size.intermediate = to_integer(object.Get("intermediate"), "intermediate");
+  size.width = to_integer(object.Get("width"), "width", 1, kMostFeatures);
+  size.layers = to_integer(object.Get("layers"), "layers", 0, 65536);
+  size.heads = static_cast<int>(to_integer(object.Get("heads"), "heads", 1, size.width));
+  if (size.width % size.heads != 0)
+    throw Error(kErrorConfig,
+                "heads: " + std::to_string(size.heads) + " do not divide the width " + std::to_string(size.width));
+  size.intermediate = to_integer(object.Get("intermediate"), "intermediate", 1, kMostFeatures);
   size.epsilon = static_cast<float>(to_number(object.Get("epsilon"), "epsilon"));
   return size;
 }
@@ -22,8 +29,8 @@ EncoderSize to_encoder_size(const Napi::Object& object) {
 VisionConfig to_vision_config(const Napi::Object& object) {
   VisionConfig config;
   config.encoder = to_encoder_size(object);
-  config.patch_size = static_cast<int>(to_integer(object.Get("patchSize"), "patchSize"));
-  config.grid = to_integer(object.Get("grid"), "grid");
+  config.patch_size = static_cast<int>(to_integer(object.Get("patchSize"), "patchSize", 1, kMostPatchSize));
+  config.grid = to_integer(object.Get("grid"), "grid", 1, 65536);
   config.fixed_resolution = to_boolean(object.Get("fixedResolution"), "fixedResolution");
   config.has_head = to_boolean(object.Get("hasHead"), "hasHead");
   return config;
@@ -32,9 +39,9 @@ VisionConfig to_vision_config(const Napi::Object& object) {
 TextConfig to_text_config(const Napi::Object& object) {
   TextConfig config;
   config.encoder = to_encoder_size(object);
-  config.vocabulary = to_integer(object.Get("vocabulary"), "vocabulary");
-  config.positions = to_integer(object.Get("positions"), "positions");
-  config.projection = to_integer(object.Get("projection"), "projection");
+  config.vocabulary = to_integer(object.Get("vocabulary"), "vocabulary", 1, 2147483647);
+  config.positions = to_integer(object.Get("positions"), "positions", 1, kMostFeatures);
+  config.projection = to_integer(object.Get("projection"), "projection", 1, kMostFeatures);
   return config;
 }
 
@@ -46,16 +53,15 @@ Napi::Value load_model(const Napi::CallbackInfo& info) {
     const auto cancel = from_handle<CancelToken>(info[2], "token");
     auto model = std::make_shared<Model>();
     model->device = &find_device(to_string(options.Get("device"), "device"));
-    model->threads = static_cast<int>(to_integer(options.Get("threads"), "threads"));
+    model->threads = to_threads(options.Get("threads"));
     std::optional<VisionConfig> vision;
     std::optional<TextConfig> text;
     if (!options.Get("vision").IsUndefined()) vision = to_vision_config(to_object(options.Get("vision"), "vision"));
     if (!options.Get("text").IsUndefined()) text = to_text_config(to_object(options.Get("text"), "text"));
 
     return Environment::of(info.Env()).submit(info.Env(), model->device->executor(), cancel, [=]() -> Finish {
-      if (vision) model->vision = share_vision_tower(*vision, *model->device, checkpoint, model->threads);
-      cancel->check();
-      if (text) model->text = share_text_tower(*text, *model->device, checkpoint, model->threads);
+      if (vision) model->vision = share_vision_tower(*vision, *model->device, checkpoint, model->threads, cancel);
+      if (text) model->text = share_text_tower(*text, *model->device, checkpoint, model->threads, cancel);
       return [model](Napi::Env env) { return make_handle(env, model); };
     });
   });
@@ -69,9 +75,8 @@ VisionInput to_vision_input(const Napi::Object& object) {
     PixelValues pixels;
     pixels.values = to_floats(object.Get("pixelValues"), "pixelValues");
     const std::vector<std::int64_t> shape = to_shape(object.Get("shape"), "shape");
-    if (shape.size() != 4 || shape[1] != 3 || shape[0] < 0 || shape[2] < 1 || shape[3] < 1 || shape[2] > 65536 ||
-        shape[3] > 65536 || shape[0] > 2147483647 ||
-        shape[0] * 3 * shape[2] * shape[3] != static_cast<std::int64_t>(pixels.values.size()))
+    if (shape.size() != 4 || shape[1] != 3 || shape[2] < 1 || shape[3] < 1 || shape[2] > 65536 || shape[3] > 65536 ||
+        count_elements(shape) != static_cast<std::int64_t>(pixels.values.size()))
       throw Error(kErrorShape, "pixelValues: the shape does not fit the data");
     pixels.images = shape[0];
     pixels.height = shape[2];
@@ -97,9 +102,13 @@ void check_packed_patches(const VisionTower& tower, const VisionInput& input) {
     if (rows < 1 || columns < 1)
       throw Error(kErrorShape, "spatialShapes: every image needs at least one row and one column");
     patches += rows * columns;
+    // More than were given, or so many that adding on could overflow.
+    if (patches > static_cast<std::int64_t>(packed->values.size())) break;
   }
   const std::int64_t patch = tower.config().patch_size;
-  if (patches * 3 * patch * patch != static_cast<std::int64_t>(packed->values.size()))
+  const std::int64_t patch_dim = 3 * patch * patch;
+  const auto values = static_cast<std::int64_t>(packed->values.size());
+  if (values % patch_dim != 0 || patches != values / patch_dim)
     throw Error(kErrorShape, "patches: the data does not hold the patches that spatialShapes names");
 }
 
@@ -132,7 +141,8 @@ Napi::Value vision_forward(const Napi::CallbackInfo& info) {
     request.normalize = to_boolean(options.Get("normalize"), "normalize");
     request.last_hidden_state = to_boolean(options.Get("lastHiddenState"), "lastHiddenState");
     request.hidden_states = to_boolean(options.Get("hiddenStates"), "hiddenStates");
-    request.layer = static_cast<int>(to_integer(options.Get("layer"), "layer"));
+    request.layer =
+        static_cast<int>(to_integer(options.Get("layer"), "layer", -1, model->vision->config().encoder.layers));
     const auto cancel = from_handle<CancelToken>(info[3], "token");
     return Environment::of(info.Env()).submit(info.Env(), model->device->executor(), cancel, [=]() -> Finish {
       auto result = std::make_shared<VisionResult>(
@@ -197,8 +207,9 @@ Napi::Value compare(const Napi::CallbackInfo& info) {
       throw Error(kErrorShape, "similarity: the data does not fit the width");
     const auto image_count = static_cast<std::int64_t>(images.size()) / width;
     const auto text_count = static_cast<std::int64_t>(texts.size()) / width;
-    auto logits = Napi::Float32Array::New(env, static_cast<std::size_t>(image_count * text_count));
-    auto probabilities = Napi::Float32Array::New(env, static_cast<std::size_t>(image_count * text_count));
+    const std::size_t pairs = static_cast<std::size_t>(image_count) * static_cast<std::size_t>(text_count);
+    auto logits = new_floats(env, pairs);
+    auto probabilities = new_floats(env, pairs);
     similarity(images.data(), image_count, texts.data(), text_count, width, to_number(info[3], "logitScale"),
                to_number(info[4], "logitBias"), logits.Data(), probabilities.Data());
     Napi::Object result = Napi::Object::New(env);
@@ -214,11 +225,10 @@ Napi::Value prepare_images(const Napi::CallbackInfo& info) {
     auto decoded = std::make_shared<DecodedImages>(to_decoded_images(to_object(info[0], "images")));
     const Napi::Object options = to_object(info[1], "options");
     Device& device = find_device(to_string(options.Get("device"), "device"));
-    const int threads = static_cast<int>(to_integer(options.Get("threads"), "threads"));
-    const std::int64_t patch = to_integer(options.Get("patchSize"), "patchSize");
+    const int threads = to_threads(options.Get("threads"));
+    const std::int64_t patch = to_integer(options.Get("patchSize"), "patchSize", 1, kMostPatchSize);
     const bool planar = to_string(options.Get("layout"), "layout") == "planar";
     const auto cancel = from_handle<CancelToken>(info[2], "token");
-    if (patch < 1 || patch > 4096) throw Error(kErrorShape, "patchSize: expected 1 to 4096");
     return Environment::of(info.Env()).submit(info.Env(), device.executor(), cancel, [=, &device]() -> Finish {
       auto values = std::make_shared<std::vector<float>>();
       PatchifyImagesArgs args = decoded->processing;
@@ -252,9 +262,9 @@ Napi::Value prepare_images(const Napi::CallbackInfo& info) {
 // naflexTargetSize(height, width, patchSize, maxPatches): [height, width]
 Napi::Value target_size(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    const TargetSize size =
-        naflex_target_size(to_integer(info[0], "height"), to_integer(info[1], "width"),
-                           static_cast<int>(to_integer(info[2], "patchSize")), to_integer(info[3], "maxPatches"));
+    const TargetSize size = naflex_target_size(to_integer(info[0], "height"), to_integer(info[1], "width"),
+                                               static_cast<int>(to_integer(info[2], "patchSize", 1, kMostPatchSize)),
+                                               to_integer(info[3], "maxPatches"));
     Napi::Array result = Napi::Array::New(info.Env(), 2);
     result.Set(0u, size.height);
     result.Set(1u, size.width);

@@ -45,11 +45,8 @@ void Environment::close() {
 Napi::Promise Environment::submit(Napi::Env env, Executor& executor, std::shared_ptr<CancelToken> cancel, Work work) {
   if (!cancel) cancel = std::make_shared<CancelToken>();
   const std::uint64_t id = next_++;
-  auto deferred = Napi::Promise::Deferred::New(env);
-  if (pending_.empty()) channel_->function.Ref(env);
-  pending_.emplace(id, Pending{deferred, cancel});
-
-  executor.submit([channel = channel_, cancel = std::move(cancel), work = std::move(work), id]() mutable {
+  // Its completion arrives on this thread, so it cannot arrive before the promise is there.
+  executor.submit([channel = channel_, cancel, work = std::move(work), id]() mutable {
     auto completion = std::make_unique<Completion>();
     completion->id = id;
     try {
@@ -64,6 +61,9 @@ Napi::Promise Environment::submit(Napi::Env env, Executor& executor, std::shared
     if (!channel->open) return;
     if (channel->function.NonBlockingCall(completion.get()) == napi_ok) completion.release();
   });
+  auto deferred = Napi::Promise::Deferred::New(env);
+  if (pending_.empty()) channel_->function.Ref(env);
+  pending_.emplace(id, Pending{deferred, std::move(cancel)});
   return deferred.Promise();
 }
 
@@ -82,14 +82,17 @@ void Environment::complete(Napi::Env env, const Completion& completion) {
   if (pending_.empty()) channel_->function.Unref(env);
 
   const Napi::HandleScope scope(env);
-  if (completion.error) {
-    deferred.Reject(to_javascript_error(env, completion.error).Value());
-    return;
-  }
   try {
-    deferred.Resolve(completion.finish(env));
-  } catch (const Napi::Error& error) {
-    deferred.Reject(error.Value());
+    try {
+      if (completion.error) std::rethrow_exception(completion.error);
+      deferred.Resolve(completion.finish(env));
+    } catch (const Napi::Error& error) {
+      deferred.Reject(error.Value());
+    } catch (...) {
+      deferred.Reject(to_javascript_error(env, std::current_exception()).Value());
+    }
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated runs no more JavaScript: nobody is left to tell.
   }
 }
 

@@ -4,6 +4,7 @@
 #include "addon/handles.h"
 #include "addon/promise_task.h"
 #include "tensor/convert.h"
+#include "tensor/shape_check.h"
 
 namespace siglip2::addon {
 namespace {
@@ -23,12 +24,9 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     tensor->dtype = to_dtype(info[1]);
     tensor->shape = to_shape(info[2], "shape");
     const std::vector<std::uint8_t> bytes = to_bytes(info[3], "data");
-    std::int64_t elements = 1;
-    for (const std::int64_t size : tensor->shape) {
-      if (size < 0 || size > 2147483647 || elements > (std::int64_t{1} << 40))
-        throw Error(kErrorShape, "shape: a size is out of range");
-      elements *= size;
-    }
+    const std::int64_t elements = count_elements(tensor->shape);
+    for (const std::int64_t size : tensor->shape)
+      if (elements < 0 || size > 2147483647) throw Error(kErrorShape, "shape: a size is out of range");
     if (elements * static_cast<std::int64_t>(size_of(tensor->dtype)) != static_cast<std::int64_t>(bytes.size()))
       throw Error(kErrorShape, "data: its length does not fit the shape");
     tensor->buffer = DeviceBuffer(*tensor->device, bytes.size());

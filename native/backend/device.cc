@@ -4,6 +4,7 @@
 
 #include "cpu/cpu_backend.h"
 #include "cpu/cpu_features.h"
+#include "cpu/memory.h"
 #include "tensor/error.h"
 
 namespace siglip2 {
@@ -24,6 +25,10 @@ Device& find_device(const std::string& name) {
     known += known.empty() ? device->name() : ", " + device->name();
   }
   throw Error(kErrorNoDevice, "device \"" + name + "\" does not exist here; there are: " + known);
+}
+
+void require_host_memory(std::size_t bytes) {
+  cpu::require_memory(bytes);
 }
 
 DeviceBuffer::DeviceBuffer(Device& device, std::size_t bytes)

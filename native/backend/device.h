@@ -37,6 +37,9 @@ class Device {
 Device& find_device(const std::string& name);
 std::vector<Device*> all_devices();
 
+// Throws ERR_SIGLIP_OUT_OF_MEMORY when the host cannot hold that many bytes more: for results, which leave the device.
+void require_host_memory(std::size_t bytes);
+
 // A block of device memory.
 class DeviceBuffer {
  public:

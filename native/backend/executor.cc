@@ -1,7 +1,11 @@
 #include "backend/executor.h"
 
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
+
+#include "tensor/error.h"
 
 namespace siglip2 {
 
@@ -9,7 +13,12 @@ void Executor::submit(std::function<void()> task) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!started_) {
     // Detached: an executor lives as long as the process, and exit must not wait for work that nobody will read.
-    std::thread([this] { loop(); }).detach();
+    try {
+      std::thread([this] { loop(); }).detach();
+    } catch (const std::system_error& error) {
+      throw Error(kErrorOutOfMemory,
+                  std::string("the system does not let this process start a thread: ") + error.what());
+    }
     started_ = true;
   }
   tasks_.push_back(std::move(task));

@@ -14,7 +14,7 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // Queues a task. It must not throw. The thread starts with the first task.
+  // Queues a task. It must not throw. The thread starts with the first task; ERR_SIGLIP_OUT_OF_MEMORY when it cannot.
   void submit(std::function<void()> task);
 
  private:

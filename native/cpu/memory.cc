@@ -1,6 +1,7 @@
 // The only file that asks the operating system about memory.
 #include "cpu/memory.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -28,14 +29,40 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
 }
 
 [[noreturn]] void throw_out_of_memory(std::size_t requested, std::size_t available) {
-  throw Error(
-      kErrorOutOfMemory,
-      "not enough memory: " + std::to_string(requested) + " bytes are needed, " + std::to_string(available) +
-          " are free",
-      {{"requestedBytes", static_cast<std::int64_t>(requested)}, {"freeBytes", static_cast<std::int64_t>(available)}});
+  constexpr std::size_t most = std::numeric_limits<std::int64_t>::max();
+  const auto requested_bytes = static_cast<std::int64_t>(std::min(requested, most));
+  const auto free_bytes = static_cast<std::int64_t>(std::min(available, most));
+  throw Error(kErrorOutOfMemory,
+              "not enough memory: " + std::to_string(requested_bytes) + " bytes are needed, " +
+                  std::to_string(free_bytes) + " are free",
+              {{"requestedBytes", requested_bytes}, {"freeBytes", free_bytes}});
 }
 
 #if defined(__linux__)
+// Where a container's limit stands, in both versions of Linux's control groups.
+struct ControlGroup {
+  const char* limit;
+  const char* current;
+  const char* statistics;
+  const char* inactive_file;
+  const char* active_file;
+};
+constexpr ControlGroup kControlGroups[] = {
+    {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file",
+     "active_file"},
+    {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+     "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file", "total_active_file"},
+};
+
+// The number after `key` in a file of keys and numbers; 0 when it is not there.
+std::size_t read_entry(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  std::size_t value = 0;
+  for (std::string found; file >> found >> value;)
+    if (found == key) return value;
+  return 0;
+}
+
 // A file that holds one number of bytes, or the word "max".
 std::size_t read_limit(const char* path) {
   std::ifstream file(path);
@@ -58,11 +85,16 @@ std::size_t available_memory() {
     }
     information.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
   }
-  const std::size_t limit = read_limit("/sys/fs/cgroup/memory.max");
-  const std::size_t current = read_limit("/sys/fs/cgroup/memory.current");
-  if (limit != kUnlimited && current != kUnlimited) {
-    const std::size_t left = limit > current ? limit - current : 0;
-    if (left < available) available = left;
+  for (const ControlGroup& group : kControlGroups) {
+    const std::size_t limit = read_limit(group.limit);
+    const std::size_t current = read_limit(group.current);
+    if (limit == kUnlimited || current == kUnlimited) continue;
+    // Cached file contents count as used, although they make way when memory is needed; a checkpoint that has just been
+    // read is all in there.
+    const std::size_t cached =
+        read_entry(group.statistics, group.inactive_file) + read_entry(group.statistics, group.active_file);
+    const std::size_t used = current > cached ? current - cached : 0;
+    available = std::min(available, limit > used ? limit - used : 0);
   }
   return available;
 #else
@@ -70,14 +102,16 @@ std::size_t available_memory() {
 #endif
 }
 
+void require_memory(std::size_t bytes) {
+  if (bytes < kLargeBlock) return;
+  const std::size_t available = available_memory();
+  if (bytes > available || bytes > kUnlimited / 2) throw_out_of_memory(bytes, available);
+}
+
 void* allocate(std::size_t bytes) {
   if (bytes == 0) bytes = kAlignment;
-  if (bytes > kUnlimited / 2) throw_out_of_memory(bytes, available_memory());
+  require_memory(bytes);
   const bool large = bytes >= kLargeBlock;
-  if (large) {
-    const std::size_t available = available_memory();
-    if (bytes > available) throw_out_of_memory(bytes, available);
-  }
   const std::size_t alignment = large ? kHugePage : kAlignment;
   const std::size_t rounded = round_up(bytes, alignment);
   void* memory = std::aligned_alloc(alignment, rounded);

@@ -11,6 +11,10 @@ namespace siglip2::cpu {
 void* allocate(std::size_t bytes);
 void release(void* memory) noexcept;
 
+// Throws ERR_SIGLIP_OUT_OF_MEMORY, as `allocate` does, when that many bytes are not free. Small amounts are not looked
+// at.
+void require_memory(std::size_t bytes);
+
 // Bytes that could be allocated now without swapping, within the limits of the process's control group.
 std::size_t available_memory();
 

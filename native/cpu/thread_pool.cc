@@ -8,13 +8,15 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <new>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "cpu/memory.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -23,7 +25,6 @@
 namespace siglip2::cpu {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
 constexpr auto kSpinTime = std::chrono::microseconds(40);
 
 void relax() {
@@ -62,7 +63,8 @@ class Pool {
     const std::lock_guard<std::mutex> turn(turn_);
     if (threads > count) threads = static_cast<int>(count);
     if (threads < 1) threads = 1;
-    start_workers(threads);
+    if (threads > kMostThreads) threads = kMostThreads;
+    threads = start_workers(threads);
 
     function_ = function;
     state_ = state;
@@ -87,27 +89,35 @@ class Pool {
   void* scratch(int worker, std::size_t bytes) {
     Scratch& own = *scratch_[static_cast<std::size_t>(worker)];
     if (own.bytes < bytes) {
-      std::free(own.memory);
+      release(own.memory);
       own = {};
-      const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-      own.memory = std::aligned_alloc(kAlignment, rounded);
-      if (own.memory == nullptr) throw std::bad_alloc();
-      own.bytes = rounded;
+      own.memory = allocate(bytes);
+      own.bytes = bytes;
     }
     return own.memory;
   }
 
  private:
   static constexpr int kThreadBits = 16;
+  static constexpr int kMostThreads = (1 << kThreadBits) - 1;
 
-  void start_workers(int threads) {
+  // Returns how many of the threads there are: fewer where the system, or a container's limit, grants no more.
+  int start_workers(int threads) {
+    scratch_.reserve(static_cast<std::size_t>(threads));
     while (static_cast<int>(scratch_.size()) < threads) {
       const int worker = static_cast<int>(scratch_.size());
-      scratch_.push_back(std::make_unique<Scratch>());
-      if (worker == 0) continue;
-      const std::uint64_t seen = job_.load(std::memory_order_relaxed);
-      std::thread([this, worker, seen] { loop(worker, seen); }).detach();
+      auto scratch = std::make_unique<Scratch>();
+      if (worker > 0) {
+        const std::uint64_t seen = job_.load(std::memory_order_relaxed);
+        try {
+          std::thread([this, worker, seen] { loop(worker, seen); }).detach();
+        } catch (const std::system_error&) {
+          return worker;
+        }
+      }
+      scratch_.push_back(std::move(scratch));
     }
+    return threads;
   }
 
   void loop(int worker, std::uint64_t seen) {

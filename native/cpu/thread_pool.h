@@ -31,7 +31,7 @@ void parallel_for(std::int64_t count, int threads, Body&& body) {
 
 // Scratch memory of one worker, aligned to 64 bytes, valid until its next call or the end of the parallel_for; only
 // for use inside one. It only ever grows, so that a kernel allocates nothing once it has run at its largest size.
-// Throws std::bad_alloc.
+// Throws ERR_SIGLIP_OUT_OF_MEMORY.
 void* worker_scratch(int worker, std::size_t bytes);
 
 }  // namespace siglip2::cpu

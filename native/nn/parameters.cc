@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "tensor/convert.h"
 #include "tensor/error.h"
@@ -21,12 +22,14 @@ std::string describe_shape(const Range& shape) {
 
 }  // namespace
 
-Parameters::Parameters(Device& device, const Checkpoint& checkpoint, int threads)
-    : device_(device), checkpoint_(checkpoint) {
+Parameters::Parameters(Device& device, const Checkpoint& checkpoint, int threads,
+                       std::shared_ptr<const CancelToken> cancel)
+    : device_(device), checkpoint_(checkpoint), cancel_(std::move(cancel)) {
   context_.threads = threads;
 }
 
 Checkpoint::Tensor Parameters::find(const std::string& name, std::initializer_list<std::int64_t> shape) const {
+  cancel_->check();
   const Checkpoint::Tensor tensor = checkpoint_.tensor(name);
   const std::vector<std::int64_t>& found = tensor.entry->shape;
   if (!std::equal(shape.begin(), shape.end(), found.begin(), found.end()))

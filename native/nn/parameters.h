@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "backend/cancel.h"
 #include "backend/device.h"
 #include "ops/linear/linear.h"
 #include "tensor/checkpoint.h"
@@ -27,7 +29,8 @@ struct LayerNormWeights {
 // ERR_SIGLIP_CHECKPOINT, naming the tensor, the shape expected and the shape found, when a tensor does not fit.
 class Parameters {
  public:
-  Parameters(Device& device, const Checkpoint& checkpoint, int threads);
+  // `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
+  Parameters(Device& device, const Checkpoint& checkpoint, int threads, std::shared_ptr<const CancelToken> cancel);
 
   // Values of a tensor widened to float32, in host memory.
   std::vector<float> read(const std::string& name, std::initializer_list<std::int64_t> shape);
@@ -57,6 +60,7 @@ class Parameters {
 
   Device& device_;
   const Checkpoint& checkpoint_;
+  std::shared_ptr<const CancelToken> cancel_;
   OpContext context_;
   std::vector<DeviceBuffer> buffers_;
   std::size_t bytes_ = 0;

@@ -16,6 +16,8 @@ void Pass::run(Device& device, int threads, const CancelToken& cancel, const std
   device.arena().start_planning();
   Pass plan(device, threads, cancel, true);
   body(plan);
+  // Twice: once as the core's result, once as JavaScript's.
+  require_host_memory(2 * plan.result_bytes_);
   device.arena().start_running();
   Pass pass(device, threads, cancel, false);
   body(pass);
@@ -29,8 +31,11 @@ MatrixView Pass::allocate(std::int64_t rows, std::int64_t columns) {
 }
 
 void Pass::copy_to_host(float* host, const ConstMatrixView& view) {
-  if (planning_) return;
   const auto row_bytes = static_cast<std::size_t>(view.columns) * sizeof(float);
+  if (planning_) {
+    result_bytes_ += row_bytes * static_cast<std::size_t>(view.rows);
+    return;
+  }
   if (view.stride == view.columns) {
     device_.table().copy_to_host(context_, host, view.data, row_bytes * static_cast<std::size_t>(view.rows));
     return;

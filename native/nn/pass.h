@@ -33,7 +33,7 @@ class Pass {
   MatrixView allocate(std::int64_t rows, std::int64_t columns);
   [[nodiscard]] Arena::Scope scope() { return Arena::Scope(device_.arena()); }
 
-  // Copies rows to dense float32 host memory. Skipped in planning.
+  // Copies rows to dense float32 host memory. In planning they are only counted.
   void copy_to_host(float* host, const ConstMatrixView& view);
   void copy_to_device(const MatrixView& view, const float* host);
   void fill_zero(const MatrixView& view);
@@ -59,6 +59,8 @@ class Pass {
   OpContext context_;
   const CancelToken& cancel_;
   bool planning_;
+  // What the results will take in host memory, counted in planning.
+  std::size_t result_bytes_ = 0;
 };
 
 }  // namespace siglip2

@@ -1,6 +1,7 @@
 // Copies the hidden states that a caller asked for to host memory.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "nn/encoder_block.h"
@@ -14,9 +15,10 @@ class StateCollector final : public HiddenStates {
       : all_(all), layer_(layer), states_(states) {}
 
   bool collect(Pass& pass, std::int64_t index, const ConstMatrixView& tokens) override {
-    if (!pass.planning() && (all_ || index == layer_)) {
-      states_.emplace_back(static_cast<std::size_t>(tokens.rows * tokens.columns));
-      pass.copy_to_host(states_.back().data(), tokens);
+    if (all_ || index == layer_) {
+      std::vector<float> state(pass.planning() ? 0 : static_cast<std::size_t>(tokens.rows * tokens.columns));
+      pass.copy_to_host(state.data(), tokens);
+      if (!pass.planning()) states_.push_back(std::move(state));
     }
     return layer_ < 0 || index < layer_;
   }

@@ -4,13 +4,19 @@
 #include "tensor/error.h"
 
 namespace siglip2 {
+namespace {
+
+constexpr const char* kTokenTable = "text_model.embeddings.token_embedding.weight";
+
+}  // namespace
 
 TextTower::TextTower(const TextConfig& config, Device& device, std::shared_ptr<const Checkpoint> checkpoint,
-                     int threads)
-    : config_(config), checkpoint_(std::move(checkpoint)), parameters_(device, *checkpoint_, threads) {
+                     int threads, std::shared_ptr<const CancelToken> cancel)
+    : config_(config),
+      checkpoint_(std::move(checkpoint)),
+      parameters_(device, *checkpoint_, threads, std::move(cancel)) {
   const std::int64_t width = config_.encoder.width;
-  token_table_ =
-      parameters_.mapped("text_model.embeddings.token_embedding.weight", {config_.vocabulary, width}).matrix();
+  token_table_ = parameters_.mapped(kTokenTable, {config_.vocabulary, width}).matrix();
   position_table_ = parameters_.vector("text_model.embeddings.position_embedding.weight", {config_.positions, width});
   encoder_ = Encoder::load(parameters_, "text_model.encoder.", config_.encoder);
   final_layer_norm_ = parameters_.layer_norm("text_model.final_layer_norm", width);
@@ -22,6 +28,10 @@ TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& i
   if (length < 1 || length > config_.positions)
     throw Error(kErrorShape, "inputIds: expected 1 to " + std::to_string(config_.positions) + " tokens a text, got " +
                                  std::to_string(length));
+  if (static_cast<std::int64_t>(ids.size()) % length != 0)
+    throw Error(kErrorShape, "inputIds: expected a multiple of " + std::to_string(length) + " tokens, got " +
+                                 std::to_string(ids.size()));
+  (void)checkpoint_->tensor(kTokenTable);  // still whole?
   TextResult result;
   Offsets offsets;
   const std::int64_t texts = static_cast<std::int64_t>(ids.size()) / length;

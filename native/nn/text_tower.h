@@ -33,13 +33,15 @@ struct TextResult {
 
 class TextTower {
  public:
-  TextTower(const TextConfig& config, Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads);
+  TextTower(const TextConfig& config, Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads,
+            std::shared_ptr<const CancelToken> cancel);
 
   const TextConfig& config() const { return config_; }
   std::size_t weight_bytes() const { return parameters_.bytes(); }
 
   // ids [texts, length]. Runs on the device's executor thread. Throws ERR_SIGLIP_SHAPE for ids outside the vocabulary
-  // or more positions than were learned, and what Pass::run throws.
+  // or more positions than were learned, ERR_SIGLIP_CHECKPOINT when the file has lost the token table, and what
+  // Pass::run throws.
   TextResult forward(Device& device, const std::vector<std::int32_t>& ids, std::int64_t length,
                      const TextRequest& request, int threads, const CancelToken& cancel) const;
 

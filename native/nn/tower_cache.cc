@@ -45,22 +45,23 @@ TowerCache<Tower>& cache() {
 }  // namespace
 
 std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device,
-                                                      const std::shared_ptr<const Checkpoint>& checkpoint,
-                                                      int threads) {
+                                                      const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
+                                                      const std::shared_ptr<const CancelToken>& cancel) {
   std::ostringstream key;
   key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.patch_size << ','
       << config.grid << ',' << config.fixed_resolution << config.has_head;
   return cache<VisionTower>().share(
-      key.str(), [&] { return std::make_shared<const VisionTower>(config, device, *checkpoint, threads); });
+      key.str(), [&] { return std::make_shared<const VisionTower>(config, device, *checkpoint, threads, cancel); });
 }
 
 std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device,
-                                                  const std::shared_ptr<const Checkpoint>& checkpoint, int threads) {
+                                                  const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
+                                                  const std::shared_ptr<const CancelToken>& cancel) {
   std::ostringstream key;
   key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.vocabulary << ','
       << config.positions << ',' << config.projection;
   return cache<TextTower>().share(
-      key.str(), [&] { return std::make_shared<const TextTower>(config, device, checkpoint, threads); });
+      key.str(), [&] { return std::make_shared<const TextTower>(config, device, checkpoint, threads, cancel); });
 }
 
 }  // namespace siglip2

@@ -1,6 +1,7 @@
 #include "nn/vision_tower.h"
 
 #include <string>
+#include <utility>
 
 #include "nn/state_collector.h"
 #include "tensor/error.h"
@@ -23,8 +24,9 @@ std::vector<float> convolution_to_linear(const std::vector<float>& convolution, 
 
 }  // namespace
 
-VisionTower::VisionTower(const VisionConfig& config, Device& device, const Checkpoint& checkpoint, int threads)
-    : config_(config), parameters_(device, checkpoint, threads) {
+VisionTower::VisionTower(const VisionConfig& config, Device& device, const Checkpoint& checkpoint, int threads,
+                         std::shared_ptr<const CancelToken> cancel)
+    : config_(config), parameters_(device, checkpoint, threads, std::move(cancel)) {
   load_patch_embedding();
   encoder_ = Encoder::load(parameters_, "vision_model.encoder.", config_.encoder);
   post_layernorm_ = parameters_.layer_norm("vision_model.post_layernorm", config_.encoder.width);

@@ -67,7 +67,8 @@ struct VisionResult {
 
 class VisionTower {
  public:
-  VisionTower(const VisionConfig& config, Device& device, const Checkpoint& checkpoint, int threads);
+  VisionTower(const VisionConfig& config, Device& device, const Checkpoint& checkpoint, int threads,
+              std::shared_ptr<const CancelToken> cancel);
 
   const VisionConfig& config() const { return config_; }
   std::size_t weight_bytes() const { return parameters_.bytes(); }

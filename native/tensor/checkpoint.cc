@@ -5,20 +5,10 @@
 #include <limits>
 
 #include "tensor/error.h"
+#include "tensor/shape_check.h"
 
 namespace siglip2 {
 namespace {
-
-// Elements of a shape, or −1 when they cannot be counted.
-std::int64_t count_elements(const std::vector<std::int64_t>& shape) {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape) {
-    if (size < 0) return -1;
-    if (size != 0 && count > std::numeric_limits<std::int64_t>::max() / 8 / size) return -1;
-    count *= size;
-  }
-  return count;
-}
 
 void check_entry(const std::string& path, const TensorEntry& entry) {
   const std::int64_t elements = count_elements(entry.shape);
@@ -63,6 +53,7 @@ Checkpoint::Tensor Checkpoint::tensor(const std::string& name) const {
   const auto found = index_.find(name);
   if (found == index_.end()) throw Error(kErrorCheckpoint, "the checkpoint has no tensor " + name);
   const TensorEntry& entry = files_[found->second.file].tensors[found->second.tensor];
+  mappings_[found->second.file]->check_length();
   return {&entry, entry.begin == entry.end ? nullptr : mappings_[found->second.file]->at(entry.begin)};
 }
 

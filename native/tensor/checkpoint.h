@@ -42,7 +42,7 @@ class Checkpoint {
     ConstMatrixView matrix() const;
   };
 
-  // Throws ERR_SIGLIP_CHECKPOINT when there is none of that name.
+  // Throws ERR_SIGLIP_CHECKPOINT when there is none of that name, or its file no longer holds it.
   Tensor tensor(const std::string& name) const;
   bool contains(const std::string& name) const { return index_.count(name) != 0; }
   std::vector<std::string> names() const;

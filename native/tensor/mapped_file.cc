@@ -13,20 +13,6 @@
 namespace siglip2 {
 namespace {
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int value) : value_(value) {}
-  ~FileDescriptor() {
-    if (value_ >= 0) close(value_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return value_; }
-
- private:
-  int value_;
-};
-
 [[noreturn]] void throw_system_error(const std::string& path, const char* action) {
   throw Error(kErrorCheckpoint, path + ": cannot " + action + ": " + std::strerror(errno));
 }
@@ -37,14 +23,25 @@ std::uint64_t page_size() {
 
 }  // namespace
 
-MappedFile::MappedFile(const std::string& path, std::uint64_t begin, std::uint64_t end) {
-  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) throw_system_error(path, "open the file");
+MappedFile::MappedFile(const std::string& path, std::uint64_t begin, std::uint64_t end) : path_(path) {
+  // Not blocking: opening a named pipe would wait for its other end.
+  file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file_ < 0) throw_system_error(path, "open the file");
+  try {
+    map(begin, end);
+  } catch (...) {
+    close(file_);
+    throw;
+  }
+}
+
+void MappedFile::map(std::uint64_t begin, std::uint64_t end) {
   struct stat status{};
-  if (fstat(file.get(), &status) != 0) throw_system_error(path, "read the file's size");
+  if (fstat(file_, &status) != 0) throw_system_error(path_, "read the file's size");
+  if (!S_ISREG(status.st_mode)) throw Error(kErrorCheckpoint, path_ + ": expected a regular file");
   const auto size = static_cast<std::uint64_t>(status.st_size);
   if (begin > end || end > size)
-    throw Error(kErrorCheckpoint, path + ": bytes " + std::to_string(begin) + " to " + std::to_string(end) +
+    throw Error(kErrorCheckpoint, path_ + ": bytes " + std::to_string(begin) + " to " + std::to_string(end) +
                                       " were expected, but the file has " + std::to_string(size));
 #if defined(__APPLE__)
   const timespec& modified = status.st_mtimespec;
@@ -56,14 +53,22 @@ MappedFile::MappedFile(const std::string& path, std::uint64_t begin, std::uint64
   base_offset_ = begin / page_size() * page_size();
   mapped_bytes_ = static_cast<std::size_t>(end - base_offset_);
   if (mapped_bytes_ == 0) return;
-  void* const mapping =
-      mmap(nullptr, mapped_bytes_, PROT_READ, MAP_SHARED, file.get(), static_cast<off_t>(base_offset_));
-  if (mapping == MAP_FAILED) throw_system_error(path, "map the file");
+  void* const mapping = mmap(nullptr, mapped_bytes_, PROT_READ, MAP_SHARED, file_, static_cast<off_t>(base_offset_));
+  if (mapping == MAP_FAILED) throw_system_error(path_, "map the file");
   base_ = static_cast<const char*>(mapping);
 }
 
 MappedFile::~MappedFile() {
   if (base_ != nullptr) munmap(const_cast<char*>(base_), mapped_bytes_);
+  close(file_);
+}
+
+void MappedFile::check_length() const {
+  struct stat status{};
+  if (fstat(file_, &status) != 0) throw_system_error(path_, "read the file's size");
+  if (static_cast<std::uint64_t>(status.st_size) < base_offset_ + mapped_bytes_)
+    throw Error(kErrorCheckpoint,
+                path_ + ": the file has been cut to " + std::to_string(status.st_size) + " bytes since it was opened");
 }
 
 void MappedFile::release_pages(std::uint64_t begin, std::uint64_t end) const {

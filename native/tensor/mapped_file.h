@@ -23,6 +23,10 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
+  // Throws ERR_SIGLIP_CHECKPOINT when the file has become shorter than what is mapped: reading beyond its new end would
+  // end the process. To be called before reading, since another process may cut the file at any time.
+  void check_length() const;
+
   // The byte at `offset` of the file, which must lie in the mapped range.
   const char* at(std::uint64_t offset) const { return base_ + (offset - base_offset_); }
   const FileIdentity& identity() const { return identity_; }
@@ -31,6 +35,10 @@ class MappedFile {
   void release_pages(std::uint64_t begin, std::uint64_t end) const;
 
  private:
+  void map(std::uint64_t begin, std::uint64_t end);
+
+  std::string path_;
+  int file_ = -1;  // open as long as the mapping
   FileIdentity identity_;
   const char* base_ = nullptr;
   std::uint64_t base_offset_ = 0;

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "tensor/error.h"
 #include "tensor/matrix_view.h"
@@ -12,6 +14,20 @@ namespace siglip2 {
 
 [[noreturn]] inline void throw_shape_error(const char* operation, const std::string& what) {
   throw Error(kErrorShape, std::string(operation) + ": " + what);
+}
+
+// Elements of a shape, or −1 when a size is negative or they are too many to be counted in bytes. A shape that is so
+// large in its other dimensions counts as too large even if one of them is 0.
+inline std::int64_t count_elements(const std::vector<std::int64_t>& shape) {
+  std::int64_t count = 1;
+  std::int64_t bound = 1;
+  for (const std::int64_t size : shape) {
+    if (size < 0) return -1;
+    if (size != 0 && bound > std::numeric_limits<std::int64_t>::max() / 8 / size) return -1;
+    if (size != 0) bound *= size;
+    count *= size;
+  }
+  return count;
 }
 
 // `name` must be `expected`.
