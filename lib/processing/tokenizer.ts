@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { requireInteger, requireOptions, requireString, wrongType } from '../arguments.js';
-import { lowerCase, parseObject, prepareTokenizer, tokenizerError } from './tokenizerFile.js';
+import { readConfig } from '../model/config.js';
+import { checkLoadOptions, type LoadOptions, locate } from '../model/load.js';
+import { lowerCase, parseObject, prepareTokenizer, tokenizerError } from './tokenizer-file.js';
 
 /** Options of {@link Tokenizer.fromFolder} and {@link Tokenizer.fromJson}. */
 export interface TokenizerOptions {
@@ -62,6 +64,18 @@ export class Tokenizer {
     } catch (cause) {
       throw tokenizerError(files.tokenizer, `cannot be used: ${(cause as Error).message}`, cause);
     }
+  }
+
+  /**
+   * Loads the tokenizer of a checkpoint, with texts as long as its text tower takes.
+   *
+   * @param source a folder, a `file:` URL, or a hub id `organisation/name`; weights are not downloaded
+   * @throws SiglipError `ERR_SIGLIP_TOKENIZER`, `ERR_SIGLIP_CONFIG`, `ERR_SIGLIP_HUB`, `ERR_SIGLIP_OFFLINE`.
+   */
+  static async load(source: string | URL, options?: LoadOptions): Promise<Tokenizer> {
+    const folder = await locate(source, checkLoadOptions(options), { weights: false, tokenizer: true });
+    const { text } = await readConfig(folder);
+    return Tokenizer.fromFolder(folder, { length: text.maxPositionEmbeddings });
   }
 
   /**
