@@ -1,15 +1,8 @@
 import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
 import { native } from '../native.js';
+import type { RawPixels } from '../processing/source.js';
 import { Tensor } from './tensor.js';
-
-/** Decoded 8-bit pixels, interleaved, rows without padding. Grey is replicated, alpha ignored. */
-export interface RawPixels {
-  data: Uint8Array | Uint8ClampedArray;
-  width: number;
-  height: number;
-  channels: 1 | 2 | 3 | 4;
-}
 
 /** Options of {@link naflexPatchify}. */
 export interface NaflexPatchifyOptions {
@@ -63,7 +56,7 @@ function threeNumbers(argument: string, value: unknown, fallback: number): numbe
  *   every image; `offsets`, prefix sums of patches, images + 1 entries
  */
 export async function naflexPatchify(
-  images: RawPixels[],
+  images: readonly RawPixels[],
   options: NaflexPatchifyOptions,
 ): Promise<{ patches: Tensor; spatialShapes: Int32Array; offsets: Int32Array }> {
   if (!Array.isArray(images)) throw wrongType('images', 'an array of decoded images', images);

@@ -305,7 +305,7 @@ export class Siglip2 {
   async #loadTokenizer(): Promise<Tokenizer> {
     if (!this.#loaded.towers.includes('text'))
       throw new SiglipError('ERR_SIGLIP_UNSUPPORTED', 'the text tower was not loaded (see the towers option)');
-    this.#tokenizer ??= Tokenizer.fromFolder(this.#loaded.folder, { length: this.config.text.maxPositionEmbeddings });
+    this.#tokenizer ??= loadTokenizer(this.#loaded.folder, this.config);
     return this.#tokenizer;
   }
 
@@ -351,6 +351,18 @@ export class Siglip2 {
       yield { decoded, total };
     }
   }
+}
+
+async function loadTokenizer(folder: string, config: Siglip2Config): Promise<Tokenizer> {
+  const { maxPositionEmbeddings, vocabSize } = config.text;
+  const tokenizer = await Tokenizer.fromFolder(folder, { length: maxPositionEmbeddings });
+  if (tokenizer.vocabSize > vocabSize)
+    throw new SiglipError(
+      'ERR_SIGLIP_TOKENIZER',
+      `${folder}: the tokenizer has ${tokenizer.vocabSize} ids, but the model knows only ${vocabSize}`,
+      { details: { folder, tokenizer: tokenizer.vocabSize, model: vocabSize } },
+    );
+  return tokenizer;
 }
 
 function checkTemplates(template: unknown): string[] {
