@@ -8,6 +8,7 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kLanes = 8;
 inline constexpr int kTileRows = 6;  // 12 sums, 2 columns and a broadcast of 16 registers
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 4;
 
 struct Vec {
   __m256 value;

@@ -8,6 +8,7 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kLanes = 16;
 inline constexpr int kTileRows = 14;  // 28 sums, 2 columns and a broadcast of 32 registers
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 2;
 
 struct Vec {
   __m512 value;

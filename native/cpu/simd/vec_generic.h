@@ -9,10 +9,12 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kLanes = 16;
 inline constexpr int kTileRows = 14;  // as AVX-512, whose code paths this build tests
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 1;
 #else
 inline constexpr int kLanes = 4;
 inline constexpr int kTileRows = 4;  // 8 sums, 2 columns, a broadcast and a product of 16 registers
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 4;
 #endif
 
 // Alignment of the narrowest registers, so that no ABI has an opinion on passing the wide ones.

@@ -44,7 +44,7 @@ std::int64_t most_keys_of(int head_dim) {
 
 // A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
 struct Scratch {
-  float* key;     // [keys][head_dim]
+  float* key;     // [⌈keys/kTileRows⌉][head_dim][kTileRows]
   float* value;   // [⌈head_dim/kTileRows⌉][keys][kTileRows]
   float* scores;  // [keys][kTileColumns]
   float* query;   // [groups][head_dim][kTileColumns]
@@ -62,7 +62,7 @@ std::int64_t divide_scratch(int head_dim, std::int64_t groups, float* memory, Sc
     used += divide_up(count, 16) * 16;
     return part;
   };
-  scratch.key = take(keys * head_dim);
+  scratch.key = take(divide_up(keys, kTileRows) * kTileRows * head_dim);
   scratch.value = take(keys * divide_up(head_dim, kTileRows) * kTileRows);
   scratch.scores = take(keys * kTileColumns);
   scratch.query = take(groups * head_dim * kTileColumns);
@@ -92,19 +92,22 @@ void pack_query(const AttentionArgs& args, const float* query, std::int64_t quer
   }
 }
 
+// Keys become panels of kTileRows keys, values panels of kTileRows features.
 void pack_keys(const AttentionArgs& args, const Task& task, std::int64_t first, std::int64_t count,
                const Scratch& scratch) {
   const int head_dim = args.head_dim;
-  const float* key = args.key.as<float>() + (task.key_row + first) * args.key.stride + task.head * head_dim;
-  const float* value = args.value.as<float>() + (task.key_row + first) * args.value.stride + task.head * head_dim;
-  for (std::int64_t j = 0; j < count; ++j, key += args.key.stride, value += args.value.stride) {
-    std::memcpy(scratch.key + j * head_dim, key, static_cast<std::size_t>(head_dim) * sizeof(float));
-    for (int i = 0; i < head_dim; i += kTileRows) {
-      float* const panel = scratch.value + (i * count + j * kTileRows);
-      const int rows = head_dim - i < kTileRows ? head_dim - i : kTileRows;
-      for (int r = 0; r < rows; ++r)
-        panel[r] = value[i + r];
+  const std::int64_t row = task.key_row + first, column = task.head * head_dim;
+  pack_rows(args.key.as<float>() + row * args.key.stride + column, args.key.stride, count, head_dim, scratch.key);
+
+  const float* value = args.value.as<float>() + row * args.value.stride + column;
+  for (std::int64_t j = 0; j < count; ++j, value += args.value.stride) {
+    float* panel = scratch.value + j * kTileRows;
+    int i = 0;
+    for (; i + kTileRows <= head_dim; i += kTileRows, panel += count * kTileRows) {
+      std::memcpy(panel, value + i, kTileRows * sizeof(float));
     }
+    for (int r = 0; i + r < head_dim; ++r)
+      panel[r] = value[i + r];
   }
 }
 
@@ -158,9 +161,9 @@ void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std
   const float* const query = scratch.query + group * head_dim * kTileColumns;
   float* const output = scratch.output + group * head_dim * kTileColumns;
   for (std::int64_t j = 0; j < keys; j += kTileRows) {
-    multiply_tile(static_cast<int>(smaller(kTileRows, keys - j)),
-                  {scratch.key + j * head_dim, head_dim, 1, query, kTileColumns, head_dim,
-                   scratch.scores + j * kTileColumns, kTileColumns, false});
+    multiply_tile(
+        static_cast<int>(smaller(kTileRows, keys - j)),
+        {scratch.key + j * head_dim, query, head_dim, scratch.scores + j * kTileColumns, kTileColumns, false});
   }
   if (args.causal && first_key + keys > first_query) mask_future(scratch.scores, first_key, keys, first_query);
 
@@ -185,8 +188,8 @@ void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std
   }
   for (int i = 0; i < head_dim; i += kTileRows) {
     multiply_tile(static_cast<int>(smaller(kTileRows, head_dim - i)),
-                  {scratch.value + i * packed_keys, 1, kTileRows, scratch.scores, kTileColumns, keys,
-                   output + i * kTileColumns, kTileColumns, first_key > 0});
+                  {scratch.value + i * packed_keys, scratch.scores, keys, output + i * kTileColumns, kTileColumns,
+                   first_key > 0});
   }
 }
 
