@@ -8,10 +8,10 @@
 // column lie side by side; it stays in the first-level cache. Nothing else is stored, and each source row is filtered
 // once (where an image is cut into strips: up to 15 rows and half a filter more at each cut).
 //
-// Arithmetic of kPil: a pixel of 8 bits times a weight of 22 bits after the point, as products with the weight's lower 16
-// bits (vpmaddwd, two neighbours into 32 bits) and with the rest (vpmaddubsw, two neighbours into 16 bits), summed apart
-// and put together at the end. It is exact: sums are taken modulo 2^32 (the high parts modulo 2^16, since they are
-// shifted by 16 in the end), and the true sum fits 32 bits (Σ|weight| < 2 · 2^22).
+// Arithmetic of kPil: a pixel of 8 bits times a weight of 22 bits after the point, as products with the weight's lower
+// 16 bits (vpmaddwd, two neighbours into 32 bits) and with the rest (vpmaddubsw, two neighbours into 16 bits), summed
+// apart and put together at the end. It is exact: sums are taken modulo 2^32 (the high parts modulo 2^16, since they
+// are shifted by 16 in the end), and the true sum fits 32 bits (Σ|weight| < 2 · 2^22).
 //
 // Floor, 1024 × 768 → 288 × 224 (252 patches), three channels: 2.36 MB read, 0.77 MB written;
 // products 768 · 288 · 3 · 6.9 + 224 · 288 · 3 · 6.9 = 5.9 million. AVX2 takes 3 multiplications and 5 other vector
