@@ -75,9 +75,7 @@ export class Progress {
       if (done < total) parts.push(`${duration((total - done) / rate)} left`);
     }
     const fraction = total === 0 ? 1 : done / total;
-    const unicode = showsUnicode();
-    const drawn = withBar ? ` ${unicode ? '▕' : '['}${bar(fraction, 20, unicode)}${unicode ? '▏' : ']'}` : '';
-    return `${label}${drawn} ${Math.floor(fraction * 100)} %, ${parts.join(', ')}`;
+    return `${label} ${withBar ? `${bar(fraction, 20, showsUnicode())} ` : ''}${Math.floor(fraction * 100)} %, ${parts.join(', ')}`;
   }
 }
 
