@@ -144,8 +144,11 @@ async function stageSmallFiles(staged: StagedFiles, content: CheckpointContent):
   return names;
 }
 
+/** Members that transformers insists on reading as floating-point numbers: JavaScript would write 1.0 as 1. */
+const wholeFloat = /^( *"(?:initializer_factor|initializer_range|layer_norm_eps|attention_dropout)": -?\d+)(?=,?$)/gm;
+
 function jsonText(json: JsonObject): string {
-  return `${JSON.stringify(json, null, 2)}\n`;
+  return `${JSON.stringify(json, null, 2).replace(wholeFloat, '$1.0')}\n`;
 }
 
 /** A reader takes the single file whatever else is there, so its rename is the switch. */

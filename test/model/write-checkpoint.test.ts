@@ -201,6 +201,21 @@ describe('writeCheckpoint', () => {
     expect([...stored.get('a')!.bytes]).toEqual([1, 2, 3, 4]);
   });
 
+  it('keeps whole numbers that transformers reads as floats from becoming integers', async () => {
+    const folder = temporaryFolder();
+    const tower = { layer_norm_eps: 1, attention_dropout: 0, hidden_size: 64, note: '\n  "initializer_factor": 1' };
+    const configJson = { initializer_factor: 1, text_config: tower, initializer_range: 0.02 };
+    await writeCheckpoint(folder, { ...content(1), configJson });
+    const text = readFileSync(path.join(folder, 'config.json'), 'utf8');
+    expect(JSON.parse(text)).toEqual(configJson);
+    const lines = text.split('\n').map((line) => line.trim());
+    expect(lines).toContain('"initializer_factor": 1.0,');
+    expect(lines).toContain('"layer_norm_eps": 1.0,');
+    expect(lines).toContain('"attention_dropout": 0.0,');
+    expect(lines).toContain('"hidden_size": 64,');
+    expect(lines).toContain('"initializer_range": 0.02');
+  });
+
   it('has every file on the disk before it puts the first in place', async () => {
     resetDisk();
     await writeCheckpoint(temporaryFolder(), content(1, 16));

@@ -90,9 +90,9 @@ inline void scatter_bytes(const std::uint8_t* columns, std::int64_t step, std::u
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs + i * stride), v[i]);
 }
 
-inline int weights_of(const std::int16_t pair[2]) {
+inline int bits_of(const void* weights) {
   int bits;
-  std::memcpy(&bits, pair, sizeof bits);
+  std::memcpy(&bits, weights, sizeof bits);
   return bits;
 }
 
@@ -119,72 +119,101 @@ inline void scatter_bytes(const std::uint8_t* columns, std::int64_t step, std::u
 
 #endif
 
-// filter_bytes: out[48] = clamp((2^21 + Σ_k pair_k · weight_k) >> 22) for 48 lanes; pairs lie `stride` bytes apart.
+// The sums Σ_k pair_k · weight_k + 2^21 of one block, modulo 2^32: products with the low parts of the weights in 32
+// bits, with the high parts in 16, since only their lower 16 bits reach the sum.
 #if defined(__AVX512BW__)
 
-inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const PairWeight* weights, std::int64_t count,
-                         std::uint8_t* out) {
-  __m512i low[kChannels];
-  __m512i high[kChannels];
-  for (int i = 0; i < kChannels; ++i) {
-    low[i] = _mm512_set1_epi32(1 << (kWeightBits - 1));
-    high[i] = _mm512_setzero_si512();
+struct BlockSum {
+  __m512i low = _mm512_set1_epi32(1 << (kWeightBits - 1));
+  __m256i high = _mm256_setzero_si256();
+
+  struct Weight {
+    __m512i low;
+    __m256i high;
+    explicit Weight(const PairWeight& weight)
+        : low(_mm512_set1_epi32(bits_of(weight.low))), high(_mm256_set1_epi32(bits_of(weight.high))) {}
+  };
+
+  void add(const std::uint8_t* block, const Weight& weight) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block));
+    high = _mm256_add_epi16(high, _mm256_maddubs_epi16(bytes, weight.high));
+    low = _mm512_add_epi32(low, _mm512_madd_epi16(_mm512_cvtepu8_epi16(bytes), weight.low));
   }
-  for (std::int64_t k = 0; k < count; ++k, pairs += stride) {
-    const __m512i weight_low = _mm512_set1_epi32(weights_of(weights[k].low));
-    const __m512i weight_high = _mm512_set1_epi32(weights_of(weights[k].high));
-    for (int i = 0; i < kChannels; ++i) {
-      const __m512i pixels =
-          _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs + i * kBlockBytes)));
-      low[i] = _mm512_add_epi32(low[i], _mm512_madd_epi16(pixels, weight_low));
-      high[i] = _mm512_add_epi32(high[i], _mm512_madd_epi16(pixels, weight_high));
-    }
-  }
-  for (int i = 0; i < kChannels; ++i) {
-    const __m512i sum = _mm512_add_epi32(low[i], _mm512_slli_epi32(high[i], kWeightLowBits));
+
+  void store(std::uint8_t* out) const {
+    const __m512i sum = _mm512_add_epi32(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), kWeightLowBits));
     const __m512i byte = _mm512_max_epi32(_mm512_srai_epi32(sum, kWeightBits), _mm512_setzero_si512());
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * kLanes), _mm512_cvtusepi32_epi8(byte));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtusepi32_epi8(byte));
   }
-}
+};
 
 #elif defined(__AVX2__)
 
-inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const PairWeight* weights, std::int64_t count,
-                         std::uint8_t* out) {
-  __m256i low[2 * kChannels];
-  __m256i high[2 * kChannels];
-  for (int i = 0; i < 2 * kChannels; ++i) {
-    low[i] = _mm256_set1_epi32(1 << (kWeightBits - 1));
-    high[i] = _mm256_setzero_si256();
+struct BlockSum {
+  // Typed vectors, not __m256i: GCC 12 copies sums from register to register (and, short of registers, to memory) at
+  // every addition where it has to convert between the two.
+  using Int32Lanes = std::uint32_t __attribute__((vector_size(32)));
+  using Int16Lanes = std::uint16_t __attribute__((vector_size(32)));
+  Int32Lanes low0 = reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(1 << (kWeightBits - 1)));  // lanes 0–3, 8–11
+  Int32Lanes low1 = low0;                                                                     // lanes 4–7, 12–15
+  Int16Lanes high = {};
+
+  struct Weight {
+    __m256i low;
+    __m256i high;
+    explicit Weight(const PairWeight& weight)
+        : low(_mm256_set1_epi32(bits_of(weight.low))), high(_mm256_set1_epi32(bits_of(weight.high))) {}
+  };
+
+  void add(const std::uint8_t* block, const Weight& weight) {
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block));
+    high += reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(bytes, weight.high));
+    low0 += reinterpret_cast<Int32Lanes>(_mm256_madd_epi16(_mm256_unpacklo_epi8(bytes, zero), weight.low));
+    low1 += reinterpret_cast<Int32Lanes>(_mm256_madd_epi16(_mm256_unpackhi_epi8(bytes, zero), weight.low));
   }
-  for (std::int64_t k = 0; k < count; ++k, pairs += stride) {
-    const __m256i weight_low = _mm256_set1_epi32(weights_of(weights[k].low));
-    const __m256i weight_high = _mm256_set1_epi32(weights_of(weights[k].high));
-    for (int i = 0; i < 2 * kChannels; ++i) {
-      const __m256i pixels =
-          _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pairs + i * (kBlockBytes / 2))));
-      low[i] = _mm256_add_epi32(low[i], _mm256_madd_epi16(pixels, weight_low));
-      high[i] = _mm256_add_epi32(high[i], _mm256_madd_epi16(pixels, weight_high));
-    }
-  }
-  for (int i = 0; i < kChannels; ++i) {
-    __m256i sum[2];
-    for (int half = 0; half < 2; ++half) {
-      const __m256i total = _mm256_add_epi32(low[2 * i + half], _mm256_slli_epi32(high[2 * i + half], kWeightLowBits));
-      sum[half] = _mm256_srai_epi32(total, kWeightBits);
-    }
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(sum[0], sum[1]), 0xD8);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * kLanes),
+
+  void store(std::uint8_t* out) const {
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i sum0 =
+        _mm256_add_epi32(reinterpret_cast<__m256i>(low0), _mm256_unpacklo_epi16(zero, reinterpret_cast<__m256i>(high)));
+    const __m256i sum1 =
+        _mm256_add_epi32(reinterpret_cast<__m256i>(low1), _mm256_unpackhi_epi16(zero, reinterpret_cast<__m256i>(high)));
+    const __m256i words =
+        _mm256_packs_epi32(_mm256_srai_epi32(sum0, kWeightBits), _mm256_srai_epi32(sum1, kWeightBits));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
                      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
   }
+};
+
+#endif
+
+// out[48] = clamp((2^21 + Σ_k pair_k · weight_k) >> 22) for three blocks of lanes; pairs lie `stride` bytes apart.
+#if defined(__AVX2__)
+
+inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const PairWeight* weights, std::int64_t count,
+                         std::uint8_t* out) {
+  // Three at once, to load weights once.
+  BlockSum a, b, c;
+  const PairWeight* end = weights + count;
+  do {
+    const BlockSum::Weight weight(*weights);
+    a.add(pairs, weight);
+    b.add(pairs + kBlockBytes, weight);
+    c.add(pairs + 2 * kBlockBytes, weight);
+    pairs += stride;
+  } while (++weights != end);
+  a.store(out);
+  b.store(out + kLanes);
+  c.store(out + 2 * kLanes);
 }
 
 #else
 
 inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const PairWeight* weights, std::int64_t count,
                          std::uint8_t* out) {
-  std::int32_t low[kGroupValues];
-  std::int32_t high[kGroupValues];
+  std::uint32_t low[kGroupValues];
+  std::uint16_t high[kGroupValues];
   for (int lane = 0; lane < kGroupValues; ++lane) {
     low[lane] = 1 << (kWeightBits - 1);
     high[lane] = 0;
@@ -194,12 +223,13 @@ inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const P
     for (int lane = 0; lane < kGroupValues; ++lane) {
       const std::int16_t even = pairs[2 * lane];
       const std::int16_t odd = pairs[2 * lane + 1];
-      low[lane] += even * weight.low[0] + odd * weight.low[1];
-      high[lane] += even * weight.high[0] + odd * weight.high[1];
+      low[lane] += static_cast<std::uint32_t>(even * weight.low[0] + odd * weight.low[1]);
+      high[lane] = static_cast<std::uint16_t>(high[lane] + even * weight.high[0] + odd * weight.high[1]);
     }
   }
   for (int lane = 0; lane < kGroupValues; ++lane) {
-    const std::int32_t byte = (low[lane] + high[lane] * (1 << kWeightLowBits)) >> kWeightBits;
+    const std::uint32_t sum = low[lane] + (static_cast<std::uint32_t>(high[lane]) << kWeightLowBits);
+    const std::int32_t byte = static_cast<std::int32_t>(sum) >> kWeightBits;
     out[lane] = static_cast<std::uint8_t>(byte < 0 ? 0 : byte > 255 ? 255 : byte);
   }
 }
@@ -207,6 +237,34 @@ inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const P
 #endif
 
 // The same in float32: out[48] = Σ_k pair_k · weight_k, pairs of bytes.
+#if defined(__AVX2__)
+
+inline void filter_columns(const std::uint8_t* pairs, std::int64_t stride, const float* weights, std::int64_t count,
+                           float* out) {
+  const __m256i zero = _mm256_setzero_si256();
+  const __m256i even_mask = _mm256_set1_epi32(0xFFFF);
+  for (int i = 0; i < kChannels; ++i) {
+    __m256 sum0 = _mm256_setzero_ps();  // lanes 0–3, 8–11
+    __m256 sum1 = _mm256_setzero_ps();  // lanes 4–7, 12–15
+    const std::uint8_t* block = pairs + i * kBlockBytes;
+    for (std::int64_t k = 0; k < count; ++k, block += stride) {
+      const __m256 even = _mm256_set1_ps(weights[2 * k]);
+      const __m256 odd = _mm256_set1_ps(weights[2 * k + 1]);
+      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block));
+      const __m256i words0 = _mm256_unpacklo_epi8(bytes, zero);
+      const __m256i words1 = _mm256_unpackhi_epi8(bytes, zero);
+      sum0 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_and_si256(words0, even_mask)), even, sum0);
+      sum1 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_and_si256(words1, even_mask)), even, sum1);
+      sum0 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(words0, 16)), odd, sum0);
+      sum1 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(words1, 16)), odd, sum1);
+    }
+    _mm256_storeu_ps(out + i * kLanes, _mm256_permute2f128_ps(sum0, sum1, 0x20));
+    _mm256_storeu_ps(out + i * kLanes + 8, _mm256_permute2f128_ps(sum0, sum1, 0x31));
+  }
+}
+
+#else
+
 inline void filter_columns(const std::uint8_t* pairs, std::int64_t stride, const float* weights, std::int64_t count,
                            float* out) {
   float sum[kGroupValues] = {};
@@ -219,6 +277,8 @@ inline void filter_columns(const std::uint8_t* pairs, std::int64_t stride, const
   }
   std::memcpy(out, sum, sizeof sum);
 }
+
+#endif
 
 // Σ over rows of float32, `stride` values apart.
 inline void filter_rows(const float* rows, std::int64_t stride, const float* weights, std::int64_t count, float* out) {

@@ -28,10 +28,14 @@ std::int32_t to_fixed(double weight) {
   return static_cast<std::int32_t>(weight < 0 ? scaled - 0.5 : scaled + 0.5);  // half away from zero
 }
 
+// One weight is below 2 and two neighbours sum to less than 2, so that the high parts are below 2^7 and sum to at most
+// 2^7: products with bytes of a pair fit 16 bits.
 PairWeight split(std::int32_t even, std::int32_t odd) {
-  constexpr std::int32_t mask = (1 << kWeightLowBits) - 1;
-  return {{static_cast<std::int16_t>(even & mask), static_cast<std::int16_t>(odd & mask)},
-          {static_cast<std::int16_t>(even >> kWeightLowBits), static_cast<std::int16_t>(odd >> kWeightLowBits)}};
+  const auto low = [](std::int32_t weight) { return static_cast<std::int16_t>(weight); };
+  const auto high = [low](std::int32_t weight) {
+    return static_cast<std::int8_t>((weight - low(weight)) >> kWeightLowBits);
+  };
+  return {{low(even), low(odd)}, {high(even), high(odd), high(even), high(odd)}};
 }
 
 struct AxisKey {

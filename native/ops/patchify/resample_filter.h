@@ -9,15 +9,16 @@
 
 namespace siglip2 {
 
-// Pillow's fixed-point weights have 22 bits after the point. A kernel multiplies 16-bit numbers, so a weight w is kept
-// as high · 2^15 + low with 0 ≤ low < 2^15. Weights come in pairs, for source positions 2i and 2i + 1, because the
-// multiply-add instructions of 16-bit numbers sum neighbours.
+// Pillow's fixed-point weights have 22 bits after the point. Kernels multiply 16-bit and 8-bit numbers, so a weight w
+// is kept as high · 2^16 + low with −2^15 ≤ low < 2^15. Weights come in pairs, for source positions 2i and 2i + 1,
+// because the multiply-add instructions of small numbers sum neighbours; the high parts stand there twice to fill 32
+// bits.
 inline constexpr int kWeightBits = 22;
-inline constexpr int kWeightLowBits = 15;
+inline constexpr int kWeightLowBits = 16;
 
 struct PairWeight {
   std::int16_t low[2];
-  std::int16_t high[2];
+  std::int8_t high[4];
 };
 
 // The source positions of one output position: pairs [first_pair, first_pair + pairs), with weights from index
