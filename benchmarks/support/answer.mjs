@@ -1,6 +1,7 @@
 /** The other end of a contestant that runs in Node: answers requests on standard input, one at a time. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { localContestant } from './timing.mjs';
 
 /**
  * @param model `load(settings)` resolves to a description; `prepare(kind, shape, arrays)` makes an input from the raw
@@ -24,15 +25,7 @@ export async function answerRequests({ load, prepare, forward }) {
       writeFileSync(output, new Uint8Array(pooled.buffer, pooled.byteOffset, pooled.byteLength));
       return {};
     },
-    async time({ repeats }) {
-      const milliseconds = [];
-      for (let i = 0; i < repeats; i++) {
-        const start = performance.now();
-        await forward(input);
-        milliseconds.push(performance.now() - start);
-      }
-      return { milliseconds };
-    },
+    time: ({ repeats }) => localContestant('', () => forward(input)).time(repeats),
   };
   for await (const line of createInterface({ input: process.stdin })) {
     const { request, ...settings } = JSON.parse(line);
