@@ -1,10 +1,36 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { defineConfig } from 'vitest/config';
+
+const addon = new URL('./build/Release/siglip2.node', import.meta.url);
+if (!existsSync(process.env.SIGLIP2_NATIVE ?? addon))
+  throw new Error('the addon is not built: run npm run build:native');
+
+/** Instruction sets that this machine can run, besides the one that is chosen by itself. */
+function otherInstructionSets(): string[] {
+  const { describe } = createRequire(import.meta.url)(process.env.SIGLIP2_NATIVE ?? addon.pathname) as {
+    describe(): { instructionSet: string; instructionSets: { name: string; compiled: boolean; supported: boolean }[] };
+  };
+  const { instructionSet, instructionSets } = describe();
+  return instructionSets
+    .filter(({ name, compiled, supported }) => compiled && supported && name !== instructionSet)
+    .map(({ name }) => name);
+}
+
+/** What depends on the CPU kernels: run once on every instruction set. */
+const kernelTests = ['test/native/ops/**/*.test.ts', 'test/kernels/**/*.test.ts', 'test/model/golden.test.ts'];
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     // Native work uses every core itself: more than two test processes only fight for them.
     maxWorkers: 2,
+    projects: [
+      { extends: true, test: { name: 'siglip2', include: ['test/**/*.test.ts'] } },
+      ...otherInstructionSets().map((isa) => ({
+        extends: true as const,
+        test: { name: isa, include: kernelTests, env: { SIGLIP2_ISA: isa } },
+      })),
+    ],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // A CommonJS file that knows where it lies on disk must be loaded as it is, not transformed.

@@ -4,7 +4,7 @@
 
 Needs Pillow 12 with WebP, AVIF and libtiff. `expected.json` holds, for every file, what
 `ImageOps.exif_transpose(Image.open(file)).convert("RGB")` gives: width, height and base64 pixels. Forms Pillow cannot
-write itself (16-bit RGB, interlacing, 2- and 4-bit grey, tiles, YCCK) are written byte by byte below.
+write itself (16-bit RGB, interlacing, 2- and 4-bit grey, tiles) are written byte by byte below.
 """
 
 import base64

@@ -98,11 +98,7 @@ function decodeFailure(cause: unknown, { name, signal }: DecodeContext): unknown
   return imageError(name, `cannot be decoded: ${reason}`, { cause });
 }
 
-async function decodeGif(
-  sharp: typeof createSharp,
-  frame: GifFrame,
-  context: DecodeContext,
-): Promise<RawImage> {
+async function decodeGif(sharp: typeof createSharp, frame: GifFrame, context: DecodeContext): Promise<RawImage> {
   const { width, height } = frame;
   checkSize(frame.frameWidth, frame.frameHeight, context);
   checkSize(width, height, context);

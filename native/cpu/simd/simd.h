@@ -2,7 +2,8 @@
 // the instruction set that is being compiled is chosen here; all of them offer the same names.
 //
 //   kLanes                                lanes of a Vec
-//   kTileRows, kTileVectors               register tile of cpu/simd/tile.h that fills the registers
+//   kTileRows, kTileVectors, kTileSteps   register tile of cpu/simd/tile.h that fills the registers, and how many
+//                                         terms of its sums are added in one turn of its loop
 //   zero() broadcast(x)
 //   load(p) store(p, v)                   any alignment
 //   load_first(p, n) store_first(p, v, n) the first n lanes, 0 ≤ n ≤ kLanes; touches no other memory; other lanes are 0
@@ -15,6 +16,7 @@
 //   select_negative(x, a, b)              a where x < 0, else b
 //   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
 //   reduce_add(v)                         the sum of all lanes
+//   transpose(rows)                       kLanes vectors as a square matrix
 #pragma once
 
 #include <cstdint>
@@ -27,6 +29,9 @@
 #else
 #define SIGLIP2_INLINE inline __attribute__((always_inline))
 #endif
+
+// Before a short loop over registers: unrolled while arrays of Vec can still become registers.
+#define SIGLIP2_UNROLL _Pragma("GCC unroll 16")
 
 #if defined(SIGLIP2_ISA_avx512)
 #include "cpu/simd/vec_avx512.h"
