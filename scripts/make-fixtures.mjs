@@ -1,4 +1,4 @@
-// Copies the golden reference data that the tests use into test/fixtures/ and writes its README.
+// Copies the golden reference data that the tests use into test/fixtures/.
 //
 //   node scripts/make-fixtures.mjs GOLDEN_FOLDER
 //
@@ -52,6 +52,12 @@ copyFolder('checkpoints', {
   compressed: (file) => !plainCheckpoints.has(path.basename(path.dirname(file))),
   skip: (file) => derivedCheckpoints.has(path.basename(file)),
 });
+// The command line shows this sentence whenever it uses the checkpoint.
+for (const name of readdirSync(path.join(fixtures, 'checkpoints')))
+  writeFileSync(
+    path.join(fixtures, 'checkpoints', name, 'RANDOM_WEIGHTS'),
+    'The weights of this checkpoint are random, made for tests: its results mean nothing.\n',
+  );
 copyFolder('models');
 copyFolder('pe');
 copyFolder('attention');

@@ -1,4 +1,4 @@
-import { requireInteger, requireOptions, requireString, throwIfAborted, wrongRange, wrongType } from '../arguments.js';
+import { requireInteger, requireOptions, requireString, throwIfAborted, wrongType } from '../arguments.js';
 import type { DType } from '../device.js';
 import { SiglipError } from '../errors.js';
 import { type ModelHandle, type NativeForwardOptions, native, withCancellation } from '../native.js';
@@ -17,6 +17,7 @@ import {
   type VisionForwardInput,
 } from './forward.js';
 import { checkLoadOptions, type LoadedModel, type LoadOptions, loadModel } from './load.js';
+import { averageGroups, checkTemplates, labelTexts } from './prompts.js';
 import { type SaveOptions, saveModel } from './save.js';
 
 /** Options of {@link Siglip2.embedImages}. */
@@ -74,7 +75,6 @@ export interface Classification {
 }
 
 const pooledOnly = { pooled: true, lastHiddenState: false, hiddenStates: false } as const;
-const defaultTemplate = 'This is a photo of {}.';
 
 /** A SigLIP 2 model: one or both towers on one device. */
 export class Siglip2 {
@@ -235,10 +235,7 @@ export class Siglip2 {
     const { template: _, ...imageOptions } = checked;
     const [picture, texts] = await Promise.all([
       this.embedImages(image, imageOptions),
-      this.embedTexts(
-        labels.flatMap((label) => templates.map((template) => template.replaceAll('{}', () => label))),
-        checked.signal === undefined ? {} : { signal: checked.signal },
-      ),
+      this.embedTexts(labelTexts(labels, templates), checked.signal === undefined ? {} : { signal: checked.signal }),
     ]);
     const { logits, probabilities } = this.similarity(picture, averageGroups(texts, templates.length));
     return labels
@@ -369,26 +366,4 @@ async function loadTokenizer(folder: string, config: Siglip2Config): Promise<Tok
       { details: { folder, tokenizer: tokenizer.vocabSize, model: vocabSize } },
     );
   return tokenizer;
-}
-
-function checkTemplates(template: unknown): string[] {
-  const templates = template === undefined ? [defaultTemplate] : Array.isArray(template) ? template : [template];
-  if (templates.length === 0) throw wrongRange('options.template', 'at least one template', 'none');
-  for (const entry of templates) {
-    requireString('options.template', entry);
-    if (!(entry as string).includes('{}')) throw wrongRange('options.template', 'a text with {} for the label', entry);
-  }
-  return templates as string[];
-}
-
-/** The mean of each group of `size` consecutive rows. */
-function averageGroups(embeddings: Embeddings, size: number): Embeddings {
-  if (size === 1) return embeddings;
-  const [rows, dim] = embeddings.shape;
-  const means = new Float32Array((rows / size) * dim);
-  embeddings.data.forEach((value, i) => {
-    const group = Math.floor(i / (dim * size));
-    means[group * dim + (i % dim)] = (means[group * dim + (i % dim)] as number) + value / size;
-  });
-  return joinEmbeddings([means], dim);
 }

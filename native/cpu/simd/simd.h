@@ -16,6 +16,7 @@
 //   select_negative(x, a, b)              a where x < 0, else b
 //   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
 //   reduce_add(v)                         the sum of all lanes
+//   transpose(rows)                       kLanes vectors as a square matrix
 #pragma once
 
 #include <cstdint>

@@ -57,16 +57,30 @@ void multiply_tile(int rows, const TileArgs& args) {
 }
 
 void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
-  constexpr std::int64_t kChunk = 128;  // a chunk of a panel stays in the L1 cache while its rows are filled in
+  static_assert(kTileRows <= kLanes);
   for (std::int64_t row = 0; row < rows; row += kTileRows) {
-    const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
     float* const panel = panels + row * count;
-    for (std::int64_t first = 0; first < count; first += kChunk) {
-      const std::int64_t last = count - first < kChunk ? count : first + kChunk;
-      for (std::int64_t i = 0; i < tile_rows; ++i) {
-        const float* const values = source + (row + i) * stride;
-        for (std::int64_t k = first; k < last; ++k)
-          panel[k * kTileRows + i] = values[k];
+    const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
+    for (std::int64_t k = 0; k < count; k += kLanes) {
+      const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
+      Vec square[kLanes];
+      SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
+        // Rows that are not there repeat the last one; nobody reads them.
+        const float* const values = source + (row + (i < tile_rows ? i : tile_rows - 1)) * stride + k;
+        if (i < kTileRows)
+          square[i] = lanes == kLanes ? load(values) : load_first(values, lanes);
+        else
+          square[i] = zero();
+      }
+      transpose(square);
+      // Each store's surplus lanes are overwritten by the next.
+      float* const target = panel + k * kTileRows;
+      if (lanes == kLanes) {
+        SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) store(target + j * kTileRows, square[j]);
+      } else {
+        SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
+          if (j < lanes) store(target + j * kTileRows, square[j]);
+        }
       }
     }
   }

@@ -24,8 +24,8 @@ struct TileArgs {
 // `rows` is from 1 to kTileRows.
 void multiply_tile(int rows, const TileArgs& args);
 
-// Lays `rows` rows of `count` values out as panels for `a` above: [⌈rows/kTileRows⌉][count][kTileRows]. What lies
-// beyond the last row is not written.
+// Lays `rows` rows of `count` values out as panels for `a` above: [⌈rows/kTileRows⌉][count][kTileRows], with anything
+// beyond the last row. Up to kLanes floats behind the panels are overwritten.
 void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);
 
 }  // namespace siglip2::SIGLIP2_ISA

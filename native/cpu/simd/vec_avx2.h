@@ -86,4 +86,23 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
+SIGLIP2_INLINE void transpose(Vec (&rows)[kLanes]) {
+  __m256 pairs[8], fours[8];
+  // Interleave rows two by two, then four by four, within halves; then exchange halves.
+  SIGLIP2_UNROLL for (int i = 0; i < 4; ++i) {
+    pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i].value, rows[2 * i + 1].value);
+    pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i].value, rows[2 * i + 1].value);
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < 4; ++i) {
+    rows[i].value = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+    rows[i + 4].value = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
+}
+
 }  // namespace siglip2::SIGLIP2_ISA

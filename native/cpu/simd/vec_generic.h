@@ -143,4 +143,14 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
   return lanes[0];
 }
 
+inline void transpose(Vec (&rows)[kLanes]) {
+  float lanes[kLanes][kLanes];
+  for (int i = 0; i < kLanes; ++i)
+    store(lanes[i], rows[i]);
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < kLanes; ++j)
+      rows[i].value[j] = lanes[j][i];
+  }
+}
+
 }  // namespace siglip2::SIGLIP2_ISA

@@ -62,7 +62,7 @@ std::int64_t divide_scratch(int head_dim, std::int64_t groups, float* memory, Sc
     used += divide_up(count, 16) * 16;
     return part;
   };
-  scratch.key = take(divide_up(keys, kTileRows) * kTileRows * head_dim);
+  scratch.key = take(divide_up(keys, kTileRows) * kTileRows * head_dim + kLanes);
   scratch.value = take(keys * divide_up(head_dim, kTileRows) * kTileRows);
   scratch.scores = take(keys * kTileColumns);
   scratch.query = take(groups * head_dim * kTileColumns);
@@ -84,10 +84,20 @@ struct Task {
 
 // Transposes and scales the queries of a group; lanes without a query are 0.
 void pack_query(const AttentionArgs& args, const float* query, std::int64_t queries, float* packed) {
-  const float scale = args.scale * kLog2E;
-  for (std::int64_t lane = 0; lane < kTileColumns; ++lane) {
-    for (int i = 0; i < args.head_dim; ++i) {
-      packed[i * kTileColumns + lane] = lane < queries ? query[lane * args.query.stride + i] * scale : 0.0f;
+  const Vec scale = broadcast(args.scale * kLog2E);
+  for (int v = 0; v < kTileVectors; ++v) {
+    for (int i = 0; i < args.head_dim; i += kLanes) {
+      const int count = args.head_dim - i < kLanes ? args.head_dim - i : kLanes;
+      Vec square[kLanes];
+      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
+        const std::int64_t row = v * kLanes + lane;
+        const float* const source = query + row * args.query.stride + i;
+        square[lane] = row >= queries ? zero() : (count == kLanes ? load(source) : load_first(source, count)) * scale;
+      }
+      transpose(square);
+      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
+        if (j < count) store(packed + (i + j) * kTileColumns + v * kLanes, square[j]);
+      }
     }
   }
 }
@@ -199,18 +209,27 @@ void finish_group(const AttentionArgs& args, const Task& task, std::int64_t grou
   const std::int64_t first = group * kTileColumns;
   const std::int64_t queries = smaller(kTileColumns, task.queries - first);
   const std::int64_t row = task.query_row + task.first_query + first;
-  float* const group_output = scratch.output + group * head_dim * kTileColumns;
+  const float* const sums = scratch.output + first * head_dim;
+  float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
   for (int v = 0; v < kTileVectors; ++v) {
     const Vec scale = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
-    for (int i = 0; i < head_dim; ++i) {
-      float* const target = group_output + i * kTileColumns + v * kLanes;
-      store(target, load(target) * scale);
+    for (int i = 0; i < head_dim; i += kLanes) {
+      const int count = head_dim - i < kLanes ? head_dim - i : kLanes;
+      Vec square[kLanes];
+      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
+        square[j] = j < count ? load(sums + (i + j) * kTileColumns + v * kLanes) * scale : zero();
+      }
+      transpose(square);
+      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
+        if (v * kLanes + lane >= queries) break;
+        float* const target = output + (v * kLanes + lane) * args.output.stride + i;
+        if (count == kLanes) {
+          store(target, square[lane]);
+        } else {
+          store_first(target, square[lane], count);
+        }
+      }
     }
-  }
-  for (std::int64_t lane = 0; lane < queries; ++lane) {
-    float* const output = args.output.as<float>() + (row + lane) * args.output.stride + task.head * head_dim;
-    for (int i = 0; i < head_dim; ++i)
-      output[i] = group_output[i * kTileColumns + lane];
   }
   if (args.log_sum_exp.data == nullptr) return;
   const double ln2 = 0.69314718055994530942;

@@ -70,10 +70,10 @@ struct Block {
   std::int64_t panels;
 };
 
-// Floats of scratch of a block: its input rows, as panels, and the sums of one group of panels.
+// Floats of scratch of a block: the sums of one group of panels, and its input rows as panels.
 std::int64_t scratch_floats(std::int64_t rows, std::int64_t in_features) {
   const std::int64_t row_tiles = divide_up(rows, kTileRows);
-  return row_tiles * kTileRows * in_features + kGroupPanels * row_tiles * kTileSize;
+  return kGroupPanels * row_tiles * kTileSize + row_tiles * kTileRows * in_features + kLanes;
 }
 
 void multiply_block(const LinearArgs& args, const Block& block, float* scratch) {

@@ -50,7 +50,7 @@ std::int64_t divide_scratch(const MapPoolArgs& args, std::int64_t tokens, std::i
   };
   scratch.row = divide_up(width, kTileColumns) * kTileColumns;
   scratch.keys = take(divide_up(args.heads, kTileColumns) * width * kTileColumns);
-  scratch.rows = take(width * kTileRows);
+  scratch.rows = take(width * kTileRows + kLanes);
   scratch.scores = take(tokens * kTileColumns);
   scratch.weights = take(divide_up(kTileColumns, kTileRows) * kTileRows * tokens);
   scratch.features = take(tokens * kTileColumns);

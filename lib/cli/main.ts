@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+/** The command `siglip2`. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { Command, CommanderError } from 'commander';
+import loader from '../native-loader.cjs';
+import { addClassify } from './commands/classify.js';
+import { addDownload } from './commands/download.js';
+import { addEmbed } from './commands/embed.js';
+import { addInspect } from './commands/inspect.js';
+import { exitCodes, reportFailure } from './errors.js';
+import { exampleModel } from './options.js';
+import { debugging } from './run.js';
+import { Terminal } from './terminal.js';
+
+function createProgram(): Command {
+  const manifest = JSON.parse(readFileSync(path.join(loader.packageRoot, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  const program = new Command('siglip2')
+    .description('SigLIP 2 vision-language encoders: embed and classify images and texts.')
+    .version(manifest.version, '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show this help')
+    .helpCommand('help [command]', 'show the help of a command')
+    .exitOverride()
+    // Errors are printed in one place, in one form.
+    .configureOutput({ outputError: () => {} })
+    .configureHelp({ showGlobalOptions: false });
+  addInspect(program);
+  addClassify(program);
+  addEmbed(program);
+  addDownload(program);
+  return program.addHelpText(
+    'after',
+    `
+Examples:
+  siglip2 classify photo.jpg --labels "cat,dog,bird" --model ${exampleModel}
+  siglip2 embed photos --out photos.npy --model ${exampleModel}
+
+A model is a folder in Hugging Face layout or a hub id, which is downloaded on first use.
+Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command line.`,
+  );
+}
+
+async function main(): Promise<void> {
+  const options = process.argv.slice(2);
+  const program = createProgram();
+  try {
+    await program.parseAsync(process.argv);
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return;
+    // A command without operands is a question; its help has been printed, on stderr.
+    if (error instanceof CommanderError && error.code === 'commander.help') {
+      process.exitCode = exitCodes.usage;
+      return;
+    }
+    const terminal = new Terminal({
+      json: options.includes('--json'),
+      quiet: options.includes('--quiet'),
+      verbose: options.includes('--verbose') || debugging(),
+    });
+    process.exitCode = reportFailure(
+      terminal,
+      error,
+      program.commands.map((command) => command.name()).find((name) => name === options[0]),
+    );
+  }
+}
+
+main();

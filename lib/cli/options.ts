@@ -1,0 +1,55 @@
+/** Options that every command takes, and how values of options are read. */
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Device, DType } from '../device.js';
+import type { TerminalSettings } from './terminal.js';
+
+/** Values of the options that every command takes. */
+export interface CommonOptions extends Partial<TerminalSettings> {
+  model?: string;
+  device?: Device;
+  dtype?: DType | 'auto';
+  threads?: number;
+  revision?: string;
+  cacheDir?: string;
+  token?: string;
+  offline?: boolean;
+}
+
+/** A model to name in examples. */
+export const exampleModel = 'google/siglip2-base-patch16-naflex';
+
+/** Adds what every command takes. */
+export function addCommonOptions(command: Command): Command {
+  return command
+    .optionsGroup('Model:')
+    .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}`)
+    .option('--device <name>', 'auto or cpu; siglip2 inspect lists the devices (default: auto)')
+    .option('--dtype <type>', 'auto or float32 (default: auto)')
+    .option('--threads <n>', 'CPU threads (default: all cores)', integer(1, 1024))
+    .option('--revision <name>', 'hub: branch, tag or commit (default: main)')
+    .option('--cache-dir <folder>', 'hub: where downloads are kept (default: HF_HUB_CACHE, as Python)')
+    .option('--token <token>', 'hub: access token (default: HF_TOKEN)')
+    .option('--offline', 'hub: use only what is in the cache')
+    .optionsGroup('Output:')
+    .option('--json', 'one JSON document on stdout, errors included')
+    .option('--quiet', 'no progress and no notices')
+    .option('--verbose', 'stack traces with errors (also with the variable DEBUG)')
+    .optionsGroup('Options:')
+    .helpOption('-h, --help', 'show this help');
+}
+
+/** A parser for options that are integers. */
+export function integer(minimum: number, maximum = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  const range = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < minimum || value > maximum)
+      throw new InvalidArgumentError(`Expected an integer ${range}.`);
+    return value;
+  };
+}
+
+/** A parser for options that may be given several times. */
+export function collect(text: string, earlier: string[] | undefined): string[] {
+  return [...(earlier ?? []), text];
+}
