@@ -13,7 +13,7 @@ export class UsageError extends Error {
   constructor(
     message: string,
     /** What to type instead. */
-    readonly remedy = 'siglip2 --help lists the commands, siglip2 COMMAND --help the options',
+    readonly remedy: string,
   ) {
     super(message);
   }
@@ -56,43 +56,74 @@ const systemRemedies: Record<string, string> = {
   EDQUOT: 'free space on the disk, or write to another one',
 };
 
-/** Code, message and remedy of anything that was thrown. */
-export function describeFailure(error: unknown): Failure {
+/** Options of library calls that messages mention, and what they are called here. */
+const flags: Record<string, string> = {
+  maxPixels: '--max-pixels',
+  maxPatches: '--max-patches',
+  batchSize: '--batch-size',
+  cacheDir: '--cache-dir',
+  'options.device': '--device',
+  'options.dtype': '--dtype',
+  'options.template': '--template',
+  'options.revision': '--revision',
+  'options.token': '--token',
+  repository: 'id',
+};
+
+/** A library's message in the words of the command line. */
+export function inFlags(message: string): string {
+  return message
+    .replace(/^(repository|options\.\w+)(?=:)/, (name) => flags[name] ?? flags[name.slice('options.'.length)] ?? name)
+    .replace(/\b(maxPixels|maxPatches|batchSize|cacheDir)\b/g, (name) => flags[name] as string);
+}
+
+/** Node's "ENOENT: no such file or directory, stat 'path'" without code, call and path. */
+export function systemReason(message: string): string {
+  return message.replace(/\bE[A-Z]+: (.+?), \w+(?: '.*')?$/s, '$1');
+}
+
+/**
+ * Code, message and remedy of anything that was thrown.
+ * @param command the command that was run, if it is known
+ */
+export function describeFailure(error: unknown, command?: string): Failure {
+  const help =
+    command === undefined
+      ? 'siglip2 --help lists the commands'
+      : `siglip2 ${command} --help shows operands and options`;
+  const usage = (message: string, remedy = help): Failure => ({
+    code: 'ERR_SIGLIP_USAGE',
+    message,
+    remedy,
+    exitCode: exitCodes.usage,
+  });
   if (error instanceof UsageError) return usage(error.message, error.remedy);
-  if (error instanceof CommanderError) return usage(error.message.replace(/^error: /, ''), new UsageError('').remedy);
+  if (error instanceof CommanderError) return usage(error.message.replace(/^error: /, '').replace(/\n/g, ' '));
   if (error instanceof SiglipError) {
-    const { code, message, details } = error;
+    const { code, details } = error;
     const remedy = code === 'ERR_SIGLIP_HUB' ? hubRemedy(details) : remedies[code];
-    return { code, message, remedy, ...(details === undefined ? {} : { details }), exitCode: exitCodes.failure };
-  }
-  // The library calls its arguments options.maxPatches; here they are --max-patches.
-  if (error instanceof TypeError || error instanceof RangeError) {
-    const option = /^options\.([A-Za-z]+)(?=:)/.exec(error.message);
-    if (option !== null) return usage(error.message.replace(option[0], flagOf(option[1] as string)));
-    if (error.message.startsWith('repository:')) return usage(error.message);
-  }
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (error instanceof Error && typeof code === 'string' && systemRemedies[code] !== undefined)
     return {
       code,
-      message: message.replace(`${code}: `, ''),
-      remedy: systemRemedies[code],
+      message: inFlags(error.message),
+      remedy,
+      ...(details === undefined ? {} : { details }),
       exitCode: exitCodes.failure,
     };
+  }
+  if (error instanceof TypeError || error instanceof RangeError) {
+    const message = inFlags(error.message);
+    if (message !== error.message) return usage(message);
+  }
+  const { code, message } = error as NodeJS.ErrnoException;
+  const remedy = typeof code === 'string' ? systemRemedies[code] : undefined;
+  if (error instanceof Error && code !== undefined && remedy !== undefined)
+    return { code, message: message.replace(`${code}: `, ''), remedy, exitCode: exitCodes.failure };
   return {
     code: 'ERR_SIGLIP_UNEXPECTED',
-    message: error instanceof Error ? error.message : String(error),
+    message: error instanceof Error ? message : String(error),
     remedy: 'this may be a defect of siglip2: run it again with --verbose, and report what that prints',
     exitCode: exitCodes.failure,
   };
-}
-
-function usage(message: string, remedy = new UsageError('').remedy): Failure {
-  return { code: 'ERR_SIGLIP_USAGE', message, remedy, exitCode: exitCodes.usage };
-}
-
-function flagOf(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 function hubRemedy(details: Record<string, unknown> | undefined): string {
@@ -110,8 +141,8 @@ function hubRemedy(details: Record<string, unknown> | undefined): string {
 }
 
 /** Prints an error, as JSON on stdout or as text on stderr, and returns the exit code. */
-export function reportFailure(terminal: Terminal, error: unknown): number {
-  const { exitCode, ...failure } = describeFailure(error);
+export function reportFailure(terminal: Terminal, error: unknown, command?: string): number {
+  const { exitCode, ...failure } = describeFailure(error, command);
   if (terminal.settings.json) {
     terminal.document({ error: failure });
   } else {

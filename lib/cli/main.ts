@@ -18,7 +18,7 @@ function createProgram(): Command {
     version: string;
   };
   const program = new Command('siglip2')
-    .description('SigLIP 2 vision-language encoders: embed and classify pictures and texts.')
+    .description('SigLIP 2 vision-language encoders: embed and classify images and texts.')
     .version(manifest.version, '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show this help')
     .helpCommand('help [command]', 'show the help of a command')
@@ -44,8 +44,9 @@ Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command 
 
 async function main(): Promise<void> {
   const options = process.argv.slice(2);
+  const program = createProgram();
   try {
-    await createProgram().parseAsync(process.argv);
+    await program.parseAsync(process.argv);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     // A command without operands is a question; its help has been printed, on stderr.
@@ -58,7 +59,11 @@ async function main(): Promise<void> {
       quiet: options.includes('--quiet'),
       verbose: options.includes('--verbose') || debugging(),
     });
-    process.exitCode = reportFailure(terminal, error);
+    process.exitCode = reportFailure(
+      terminal,
+      error,
+      program.commands.map((command) => command.name()).find((name) => name === options[0]),
+    );
   }
 }
 

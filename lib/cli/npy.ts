@@ -2,8 +2,9 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { SiglipError } from '../errors.js';
 import { StagedFiles } from '../model/staged-files.js';
-import { UsageError } from './errors.js';
+import { systemReason, UsageError } from './errors.js';
 
 /** A row and what it belongs to: `{ path }` or `{ text }`. */
 export interface EmbeddedItem {
@@ -95,10 +96,18 @@ export async function writeEmbeddings(
     return rows;
   } catch (error) {
     await staged.undo();
-    throw error;
+    throw writeError(output.file, error);
   } finally {
     process.off('exit', tidyAtExit);
   }
+}
+
+/** Names the file that was asked for in errors of the file system, which know only temporary names. */
+function writeError(file: string, error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof SiglipError) return error;
+  const { code, syscall, message } = error as NodeJS.ErrnoException;
+  if (code === undefined || syscall === undefined) return error;
+  return Object.assign(new Error(`${file} cannot be written: ${systemReason(message)}`, { cause: error }), { code });
 }
 
 async function writeMatrix(

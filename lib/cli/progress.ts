@@ -28,7 +28,7 @@ export class Progress {
     private readonly work?: { total: number; unit: Unit; start?: number },
   ) {
     this.#startedAt = work?.start ?? 0;
-    this.#last = terminal.stderr.isTTY ? 0 : this.#started;
+    this.#last = terminal.stderr.isTTY ? Number.NEGATIVE_INFINITY : this.#started;
     if (!terminal.settings.quiet) terminal.active = this;
     this.update(this.#startedAt);
   }
@@ -53,7 +53,7 @@ export class Progress {
   hide(): void {
     if (this.#shown) this.terminal.stderr.write('\r\u001b[2K');
     this.#shown = false;
-    if (this.terminal.stderr.isTTY) this.#last = 0;
+    if (this.terminal.stderr.isTTY) this.#last = Number.NEGATIVE_INFINITY;
   }
 
   /** Ends the display. */
@@ -75,9 +75,7 @@ export class Progress {
       if (done < total) parts.push(`${duration((total - done) / rate)} left`);
     }
     const fraction = total === 0 ? 1 : done / total;
-    const unicode = showsUnicode();
-    const drawn = withBar ? ` ${unicode ? '▕' : '['}${bar(fraction, 20, unicode)}${unicode ? '▏' : ']'}` : '';
-    return `${label}${drawn} ${Math.floor(fraction * 100)} %, ${parts.join(', ')}`;
+    return `${label} ${withBar ? `${bar(fraction, 20, showsUnicode())} ` : ''}${Math.floor(fraction * 100)} %, ${parts.join(', ')}`;
   }
 }
 

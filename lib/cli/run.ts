@@ -30,7 +30,7 @@ export function runs<Options extends CommonOptions>(command: Command, action: Ac
       .flat()
       .filter((operand) => typeof operand === 'string');
     const { json = false, quiet = false, verbose = debugging() } = options;
-    const exitCode = await runAction(new Terminal({ json, quiet, verbose }), (terminal, signal) =>
+    const exitCode = await runAction(command.name(), new Terminal({ json, quiet, verbose }), (terminal, signal) =>
       action({ terminal, options, signal }, options, operands),
     );
     // A failure to write the output may have set one already.
@@ -39,19 +39,20 @@ export function runs<Options extends CommonOptions>(command: Command, action: Ac
 }
 
 async function runAction(
+  name: string,
   terminal: Terminal,
   action: (terminal: Terminal, signal: AbortSignal) => Promise<number>,
 ): Promise<number> {
   const controller = new AbortController();
   let received: SignalName | undefined;
   let unread = false;
-  const onSignal = (name: SignalName): void => {
+  const onSignal = (signal: SignalName): void => {
     // The second time nothing is waited for; what is left to tidy up is done by handlers of 'exit'.
-    if (received !== undefined) process.exit(signals[name]);
-    received = name;
-    controller.abort(new Error(`received ${name}`));
+    if (received !== undefined) process.exit(signals[signal]);
+    received = signal;
+    controller.abort(new Error(`received ${signal}`));
   };
-  for (const name of Object.keys(signals) as SignalName[]) process.on(name, onSignal);
+  for (const signal of Object.keys(signals) as SignalName[]) process.on(signal, onSignal);
   terminal.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (unread) return;
     unread = true;
@@ -66,12 +67,12 @@ async function runAction(
   } catch (error) {
     terminal.active?.stop();
     if (unread) return exitCodes.success;
-    if (received === undefined) return reportFailure(terminal, error);
-    if (terminal.settings.json) reportFailure(terminal, error);
+    if (received === undefined) return reportFailure(terminal, error, name);
+    if (terminal.settings.json) reportFailure(terminal, error, name);
     else terminal.error(received === 'SIGINT' ? 'interrupted' : `stopped by ${received}`);
     return signals[received];
   } finally {
     terminal.active?.stop();
-    for (const name of Object.keys(signals) as SignalName[]) process.off(name, onSignal);
+    for (const signal of Object.keys(signals) as SignalName[]) process.off(signal, onSignal);
   }
 }

@@ -20,11 +20,8 @@ export function table(rows: readonly (readonly string[])[], alignment = '', inde
 
 /** A horizontal bar of a fixed number of characters, filled from the left. */
 export function bar(fraction: number, width: number, unicode: boolean): string {
-  const filled = Math.min(Math.max(fraction, 0), 1) * width;
-  if (!unicode) return '#'.repeat(Math.round(filled)).padEnd(width, '.');
-  const eighths = Math.round(filled * 8);
-  const partial = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8] as string;
-  return ('█'.repeat(Math.floor(eighths / 8)) + partial).padEnd(width);
+  const filled = Math.round(Math.min(Math.max(fraction, 0), 1) * width);
+  return (unicode ? '█' : '#').repeat(filled).padEnd(width, unicode ? '░' : '.');
 }
 
 /** A probability in percent. */

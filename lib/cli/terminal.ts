@@ -3,7 +3,7 @@ import type { WriteStream } from 'node:tty';
 import type { Progress } from './progress.js';
 
 /** Styles of the terminal that are used here: the codes that switch each on. */
-const styles = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
+const styles = { bold: 1, red: 31, yellow: 33, cyan: 36 } as const;
 export type Style = keyof typeof styles;
 
 /** A stream that may be a terminal. */
@@ -29,11 +29,6 @@ export class Terminal {
     readonly stdout: Stream = process.stdout,
     readonly stderr: Stream = process.stderr,
   ) {}
-
-  /** Columns of stdout, undefined when it is no terminal. */
-  get width(): number | undefined {
-    return this.stdout.isTTY ? (this.stdout.columns ?? 80) : undefined;
-  }
 
   /** Text of the result; nothing when the result is a JSON document. */
   print(text: string): void {

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { SiglipError } from '../../errors.js';
 import type { Embeddings } from '../../model/embeddings.js';
 import { averageGroups, checkTemplates, labelTexts } from '../../model/prompts.js';
 import type { Classification, Siglip2 } from '../../model/siglip2.js';
@@ -21,16 +22,16 @@ interface ClassifyOptions extends CommonOptions {
   maxPixels?: number;
 }
 
-/** Pictures that are decoded and embedded together. */
+/** Images that are decoded and embedded together. */
 const batchSize = 8;
 
 /** Adds `siglip2 classify`. */
 export function addClassify(program: Command): void {
   const command = program
     .command('classify')
-    .summary('say how well labels describe pictures')
+    .summary('say how well labels describe images')
     .description(
-      'Zero-shot classification: how probable it is that a label belongs to a picture, best label first. Each label is ' +
+      'Zero-shot classification: how probable it is that a label belongs to a image, best label first. Each label is ' +
         'judged by itself, so probabilities need not sum to one, and they are usually small.',
     )
     .argument('<images...>', 'files or URLs')
@@ -42,8 +43,8 @@ export function addClassify(program: Command): void {
       collect,
     )
     .option('--top <n>', 'show only the best n labels', integer(1))
-    .option('--max-patches <n>', 'NaFlex models: most patches of a picture (default: 256)', integer(1))
-    .option('--max-pixels <n>', 'largest picture that is read (default: 178956970)', integer(1));
+    .option('--max-patches <n>', 'NaFlex models: most patches of a image (default: 256)', integer(1))
+    .option('--max-pixels <n>', 'largest image that is read (default: 178956970)', integer(1));
   addCommonOptions(command).addHelpText(
     'after',
     `
@@ -52,7 +53,7 @@ Examples:
   siglip2 classify *.jpg --labels-file labels.txt --top 3 --model ./checkpoint
   siglip2 classify photo.jpg --labels "cat,dog" --template "a {}" --template "art of a {}" --model ./checkpoint
 
-Exits with 1 when a picture could not be read; the others are classified.`,
+Exits with 1 when a image could not be read; the others are classified.`,
   );
   runs(command, classifyCommand);
 }
@@ -65,7 +66,8 @@ async function classifyCommand(context: Context, options: ClassifyOptions, opera
   const { model, summary } = await loadModel(context, ['vision', 'text']);
   const texts = averageGroups(await model.embedTexts(labelTexts(labels, templates), { signal }), templates.length);
   const problem = requireFinite(texts.data);
-  if ('error' in problem) throw new UsageError(`the labels cannot be used: ${problem.error.message}`);
+  if (problem.error !== undefined)
+    throw new SiglipError('ERR_SIGLIP_CHECKPOINT', `the labels cannot be used: ${problem.error.message}`);
 
   const images: unknown[] = [];
   let done = 0;
@@ -83,10 +85,9 @@ async function classifyCommand(context: Context, options: ClassifyOptions, opera
       if (result.error !== undefined) {
         failed++;
         images.push({ path, error: result.error });
-        if (!terminal.settings.json)
-          terminal.error(
-            `${terminal.styleError('skipped', 'bold', 'red')} ${printable(`${path}: ${result.error.message}`)}`,
-          );
+        terminal.error(
+          `${terminal.styleError('skipped', 'bold', 'red')} ${printable(`${path}: ${result.error.message}`)}`,
+        );
         continue;
       }
       const best = rank(model, result.embedding, texts, labels).slice(0, top);
@@ -125,7 +126,7 @@ function rank(model: Siglip2, embedding: Float32Array, texts: Embeddings, labels
 function printImage(terminal: Terminal, path: string, best: Classification[]): void {
   const unicode = showsUnicode();
   const rows = best.map(({ label, probability, logit }) => [
-    bar(probability, 20, unicode),
+    terminal.style(bar(probability, 20, unicode), 'cyan'),
     percent(probability),
     `logit ${logit.toFixed(2)}`,
     printable(label),

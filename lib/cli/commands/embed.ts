@@ -23,7 +23,7 @@ interface EmbedOptions extends CommonOptions {
   maxPixels?: number;
 }
 
-/** What is embedded: pictures or texts. */
+/** What is embedded: images or texts. */
 type Input = { kind: 'images'; items: ImageFile[] } | { kind: 'texts'; items: string[] };
 
 /** An input that has no embedding, and why. */
@@ -38,19 +38,19 @@ interface Skipped {
 export function addEmbed(program: Command): void {
   const command = program
     .command('embed')
-    .summary('write the embeddings of pictures or texts to a file')
+    .summary('write the embeddings of images or texts to a file')
     .description(
-      'Writes one embedding per picture or text. FILE.npy is a float32 matrix (numpy.load reads it) with FILE.items.jsonl ' +
+      'Writes one embedding per image or text. FILE.npy is a float32 matrix (numpy.load reads it) with FILE.items.jsonl ' +
         'beside it, which says what each row belongs to; FILE.jsonl has one {"path", "embedding"} per line.',
     )
     .argument('[images...]', `files, URLs or folders (searched for ${imageExtensions.join(', ')})`)
     .requiredOption('--out <file>', 'file to write: .npy or .jsonl; replaced when the work is complete')
     .option('--recursive', 'also search the folders in folders')
-    .option('--text <text>', 'embed a text instead of pictures, may be repeated', collect)
-    .option('--texts <file>', 'embed the lines of a file instead of pictures')
-    .option('--batch-size <n>', 'inputs that go through the model together (default: 8 pictures, 32 texts)', integer(1))
-    .option('--max-patches <n>', 'NaFlex models: most patches of a picture (default: 256)', integer(1))
-    .option('--max-pixels <n>', 'largest picture that is read (default: 178956970)', integer(1))
+    .option('--text <text>', 'embed a text instead of images, may be repeated', collect)
+    .option('--texts <file>', 'embed the lines of a file instead of images')
+    .option('--batch-size <n>', 'inputs that go through the model together (default: 8 images, 32 texts)', integer(1))
+    .option('--max-patches <n>', 'NaFlex models: most patches of a image (default: 256)', integer(1))
+    .option('--max-pixels <n>', 'largest image that is read (default: 178956970)', integer(1))
     .option('--no-normalize', 'keep the length of embeddings instead of scaling them to 1');
   addCommonOptions(command).addHelpText(
     'after',
@@ -60,7 +60,7 @@ Examples:
   siglip2 embed a.jpg b.png https://example.org/c.webp --out three.jsonl --model ./checkpoint
   siglip2 embed --texts captions.txt --out captions.npy --model ./checkpoint
 
-Pictures that cannot be read are reported and skipped; the command then exits with 1.
+Images that cannot be read are reported and skipped; the command then exits with 1.
 Nothing is written when all of them fail or the command is interrupted.`,
   );
   runs(command, embedCommand);
@@ -90,7 +90,7 @@ async function embedCommand(context: Context, options: EmbedOptions, operands: s
   if (rows === 0)
     throw new SiglipError(
       skipped[0]?.code === 'ERR_SIGLIP_CHECKPOINT' ? 'ERR_SIGLIP_CHECKPOINT' : 'ERR_SIGLIP_IMAGE',
-      `none of ${plural(input.items.length, input.kind.slice(0, -1))} could be embedded, so ${options.out} was not written`,
+      `0 of ${plural(input.items.length, input.kind.slice(0, -1))} could be embedded, so ${options.out} was not written`,
       { details: { skipped } },
     );
   const seconds = (performance.now() - started) / 1000;
@@ -104,11 +104,11 @@ async function readInput(options: EmbedOptions, operands: string[]): Promise<Inp
   const { text = [], texts } = options;
   if (text.length === 0 && texts === undefined) {
     if (operands.length === 0)
-      throw new UsageError('nothing to embed', 'name pictures or folders, or give --text or --texts');
+      throw new UsageError('nothing to embed', 'name images or folders, or give --text or --texts');
     return { kind: 'images', items: await findImages(operands, options.recursive ?? false) };
   }
   if (operands.length > 0)
-    throw new UsageError('pictures and texts cannot be embedded into one file', 'run the command once for each');
+    throw new UsageError('images and texts cannot be embedded into one file', 'run the command once for each');
   const lines = texts === undefined ? [] : await readLines(texts);
   const items = [...text, ...lines];
   if (items.length === 0) throw new UsageError(`--texts: "${texts}" is empty`, 'write one text per line into it');

@@ -1,0 +1,111 @@
+/** The command as a whole: help, versions, mistakes, errors of every kind. */
+
+import { spawnSync } from 'node:child_process';
+import { openSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { checkpoint, documentOf, images, siglip2 } from '../support/command-line.js';
+
+const manifest = JSON.parse(readFileSync(path.join(images, '..', '..', '..', 'package.json'), 'utf8')) as {
+  version: string;
+};
+const commands = ['inspect', 'classify', 'embed', 'download'];
+const coffee = path.join(images, '13_photo_coffee_240x240.png');
+
+it('knows its version', async () => {
+  expect(await siglip2(['--version'])).toMatchObject({ code: 0, stdout: `${manifest.version}\n`, stderr: '' });
+});
+
+it('explains itself and every command, with examples', async () => {
+  const { stdout, code } = await siglip2(['--help']);
+  expect(code).toBe(0);
+  for (const command of commands) expect(stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
+  for (const command of commands) {
+    const help = await siglip2([command, '--help']);
+    expect(help).toMatchObject({ code: 0, stderr: '' });
+    expect(help.stdout).toContain(`Examples:\n  siglip2 ${command}`);
+    for (const option of ['--model', '--device', '--dtype', '--threads', '--json', '--quiet'])
+      expect(help.stdout).toContain(`  ${option} `);
+  }
+});
+
+it('shows its help, as a mistake, when it is called without a command', async () => {
+  const result = await siglip2([]);
+  expect(result).toMatchObject({ code: 2, stdout: '' });
+  expect(result.stderr).toContain('Usage: siglip2');
+});
+
+describe('mistakes', () => {
+  it.each([
+    [['search'], "unknown command 'search'", 'siglip2 --help'],
+    [['emebd'], "unknown command 'emebd' (Did you mean embed?)", 'siglip2 --help'],
+    [['classify'], "missing required argument 'images'", 'siglip2 classify --help'],
+    [['embed', 'x.png'], "required option '--out <file>' not specified", 'siglip2 embed --help'],
+    [['inspect', '--modle', 'x'], "unknown option '--modle' (Did you mean --model?)", 'siglip2 inspect --help'],
+    [['inspect', '--threads', '1.5'], 'Expected an integer from 1 to 1024.', 'siglip2 inspect --help'],
+    [['classify', coffee, '--labels', 'a'], 'no model is given', '--model google/siglip2-base-patch16-naflex'],
+  ])('%j: %s', async (operands, message, remedy) => {
+    const text = await siglip2(operands);
+    expect(text).toMatchObject({ code: 2, stdout: '' });
+    const [first, second, ...rest] = text.stderr.split('\n');
+    expect(first).toMatch(/^error ERR_SIGLIP_USAGE: /);
+    expect(first).toContain(message);
+    expect(second).toMatch(/^try: /);
+    expect(second).toContain(remedy);
+    expect(rest).toEqual(['']);
+    const json = await siglip2([...operands, '--json']);
+    expect(json).toMatchObject({ code: 2, stderr: '' });
+    const { error } = documentOf<{ error: Record<string, string> }>(json);
+    expect(error.code).toBe('ERR_SIGLIP_USAGE');
+    expect(error.message).toContain(message);
+  });
+});
+
+describe('errors', () => {
+  const failing = ['classify', coffee, '--labels', 'a', '--model'];
+
+  it.each([
+    [[...failing, 'nothing-here'], 'ERR_SIGLIP_CHECKPOINT', 'no checkpoint at "nothing-here"'],
+    [[...failing, images], 'ERR_SIGLIP_CONFIG', 'has no config.json'],
+    [
+      [...failing, checkpoint, '--device', 'cuda:7'],
+      'ERR_SIGLIP_NO_DEVICE',
+      '--device: device "cuda:7" is not available',
+    ],
+    [
+      [...failing, checkpoint, '--dtype', 'int8'],
+      'ERR_SIGLIP_UNSUPPORTED',
+      '--dtype: device "cpu" cannot compute in "int8"',
+    ],
+    [[...failing, checkpoint, '--labels-file', 'none.txt'], 'ENOENT', "no such file or directory, open 'none.txt'"],
+  ])('%j: %s', async (operands, code, message) => {
+    const text = await siglip2(operands);
+    expect(text).toMatchObject({ code: 1, stdout: '' });
+    expect(text.stderr).toContain(`error ${code}: `);
+    expect(text.stderr).toContain(message);
+    expect(text.stderr).toMatch(/\ntry: \S.*\n$/);
+    expect(text.stderr).not.toMatch(/^ +at /m);
+    const { error } = documentOf<{ error: Record<string, string> }>(await siglip2([...operands, '--json']));
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(message);
+  });
+
+  it('have a stack trace when asked for', async () => {
+    for (const result of [
+      await siglip2([...failing, 'nothing-here', '--verbose']),
+      await siglip2([...failing, 'nothing-here'], { env: { DEBUG: '1' } }),
+    ])
+      expect(result.stderr).toMatch(/\nSiglipError: no checkpoint.*\n +at /);
+  });
+
+  it.skipIf(process.platform !== 'linux')('include output that cannot be written', async () => {
+    const main = path.join(images, '..', '..', '..', 'dist', 'esm', 'cli', 'main.js');
+    const full = openSync('/dev/full', 'w');
+    const result = spawnSync(process.execPath, [main, 'inspect'], {
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    });
+    expect(result.stderr).toMatch(/^error ENOSPC: the output could not be written/);
+    expect(result.status).toBe(1);
+  });
+});
