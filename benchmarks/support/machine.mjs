@@ -47,7 +47,8 @@ function familyAndModel() {
 /** The commit that was measured; `+` when a tracked file differs from it. */
 function commit() {
   try {
-    const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const git = (...args) =>
+      execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
     // Results themselves are written by these programs and change nothing that is measured.
     const changed = git('status', '--porcelain', '--untracked-files=no', '--', ':!benchmarks/results', ':!docs').trim();
     return git('rev-parse', '--short=12', 'HEAD').trim() + (changed === '' ? '' : '+');

@@ -3,7 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { median, spread } from './statistics.mjs';
 
 /** How long to measure. `spread` is the width of the middle 60 % that counts as steady. */
-export const thorough = { rounds: { least: 5, most: 25 }, seconds: 90, spread: 0.03, roundMilliseconds: 250, pause: 50 };
+export const thorough = {
+  rounds: { least: 5, most: 25 },
+  seconds: 90,
+  spread: 0.03,
+  roundMilliseconds: 250,
+  pause: 50,
+};
 export const quick = { rounds: { least: 2, most: 2 }, seconds: 1, spread: 1, roundMilliseconds: 1, pause: 0 };
 
 /**
@@ -27,7 +33,10 @@ export async function interleave(contestants, plan) {
   const cpu = new Map(contestants.map(({ name }) => [name, []]));
   const end = performance.now() + plan.seconds * 1000;
   let rounds = 0;
-  while (rounds < plan.rounds.least || (rounds < plan.rounds.most && performance.now() < end && !steady(samples, plan))) {
+  while (
+    rounds < plan.rounds.least ||
+    (rounds < plan.rounds.most && performance.now() < end && !steady(samples, plan))
+  ) {
     for (let turn = 0; turn < contestants.length; turn++) {
       const contestant = contestants[(rounds + turn) % contestants.length];
       // Thread pools of the one before may still be spinning.
