@@ -262,13 +262,37 @@ export async function withCancellation<T>(
   const aborted = (): SiglipError =>
     new SiglipError('ERR_SIGLIP_ABORTED', 'the operation was aborted', { cause: signal.reason });
   if (signal.aborted) throw aborted();
-  const cancel = (): void => addon.cancel(token);
-  signal.addEventListener('abort', cancel, { once: true });
+  const forget = cancelWith(signal, token);
   try {
     return await work(token);
   } catch (error) {
     throw signal.aborted && error instanceof SiglipError && error.code === 'ERR_SIGLIP_ABORTED' ? aborted() : error;
   } finally {
-    signal.removeEventListener('abort', cancel);
+    forget();
   }
+}
+
+/** What one signal cancels. One listener a signal: Node.js warns of more than ten, as of a leak. */
+const watched = new WeakMap<AbortSignal, { tokens: Set<CancelHandle>; listener: () => void }>();
+
+/** Cancels the token when the signal fires, until the returned function is called. */
+function cancelWith(signal: AbortSignal, token: CancelHandle): () => void {
+  let watch = watched.get(signal);
+  if (watch === undefined) {
+    const tokens = new Set<CancelHandle>();
+    const listener = (): void => {
+      for (const each of tokens) native().cancel(each);
+    };
+    watch = { tokens, listener };
+    watched.set(signal, watch);
+    signal.addEventListener('abort', listener, { once: true });
+  }
+  const { tokens, listener } = watch;
+  tokens.add(token);
+  return () => {
+    tokens.delete(token);
+    if (tokens.size > 0) return;
+    signal.removeEventListener('abort', listener);
+    watched.delete(signal);
+  };
 }

@@ -1,4 +1,4 @@
-// Copies the golden reference data that the tests use into test/fixtures/ and writes its README.
+// Copies the golden reference data that the tests use into test/fixtures/.
 //
 //   node scripts/make-fixtures.mjs GOLDEN_FOLDER
 //

@@ -14,6 +14,7 @@ import { SiglipError } from '../errors.js';
 import { maximumTextBytes } from './metadata.js';
 import { isCommit } from './settings.js';
 
+/** Names that files of a checkpoint have. */
 export const configFile = 'config.json';
 export const weightsFile = 'model.safetensors';
 export const weightsIndexFile = 'model.safetensors.index.json';
@@ -51,6 +52,7 @@ export function smallFiles(wanted: Wanted): { file: string; optional: boolean }[
   return files;
 }
 
+/** Reads and writes the cache of one repository; knows nothing of the network. */
 export class RepositoryCache {
   /** Folder of the repository. */
   readonly folder: string;
@@ -67,14 +69,17 @@ export class RepositoryCache {
     return ['models', ...this.repository.split('/')].join('--');
   }
 
+  /** Path of a content. */
   blob(etag: string): string {
     return path.join(this.folder, 'blobs', etag);
   }
 
+  /** Path of the lock on a content while it is downloaded. */
   lock(etag: string): string {
     return path.join(this.cacheDir, '.locks', this.#name(), `${etag}.siglip2.lock`);
   }
 
+  /** Folder of a commit: what a model is loaded from. */
   snapshot(commit: string): string {
     return path.join(this.folder, 'snapshots', commit);
   }

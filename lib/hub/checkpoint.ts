@@ -7,7 +7,14 @@ import { configFile, RepositoryCache, type SnapshotState, smallFiles, weightsFil
 import { fetchFile } from './download.js';
 import { hubDetails, hubError } from './http.js';
 import { type FileMetadata, fetchMetadata } from './metadata.js';
-import { type CheckpointOptions, type HubSettings, isCommit, isRepository, readSettings } from './settings.js';
+import {
+  type CheckpointOptions,
+  checkOptions,
+  type HubSettings,
+  isCommit,
+  isRepository,
+  readSettings,
+} from './settings.js';
 
 /** Where a checkpoint lies. */
 export interface ResolvedCheckpoint {
@@ -53,14 +60,13 @@ export async function resolveCheckpoint(
   source: string | URL,
   options?: CheckpointOptions,
 ): Promise<ResolvedCheckpoint> {
-  const settings = await readSettings(options);
-  throwIfAborted(settings.signal);
+  throwIfAborted(checkOptions(options).signal);
   const folder = folderName(source);
   const kind = folder === undefined ? 'absent' : await kindOf(folder);
   if (folder !== undefined && kind === 'folder') return { folder };
   if (typeof source !== 'string' || !isRepository(source)) throw notFound(source, folder, kind);
   try {
-    const { files: _, ...checkpoint } = await obtain(source, settings);
+    const { files: _, ...checkpoint } = await obtain(source, await readSettings(options));
     return checkpoint;
   } catch (error) {
     const details = hubDetails(error);

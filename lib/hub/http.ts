@@ -29,6 +29,7 @@ export interface RemoteFile {
   file: string;
 }
 
+/** An `ERR_SIGLIP_HUB` error. */
 export function hubError(message: string, details: HubErrorDetails, cause?: unknown): SiglipError {
   return new SiglipError('ERR_SIGLIP_HUB', message, { details, cause });
 }

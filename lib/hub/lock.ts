@@ -12,10 +12,17 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import { pause } from './http.js';
 
-/** Milliseconds; the lock is stale when several heartbeats have failed to come. */
-const heartbeat = 5_000;
-const patience = 30_000;
-const poll = 100;
+/** In milliseconds. */
+interface LockTimes {
+  /** How often the owner touches the lock. */
+  heartbeat: number;
+  /** How long it may stay untouched before it is taken over: several heartbeats. */
+  patience: number;
+  /** How often a waiter looks. */
+  poll: number;
+}
+
+const usualTimes: LockTimes = { heartbeat: 5_000, patience: 30_000, poll: 100 };
 
 /** Locks that this process holds. A lock with this process's number that is not among them is of an earlier life. */
 const held = new Set<string>();
@@ -27,16 +34,21 @@ interface Owner {
 }
 
 /** Runs `work` while holding the lock; waits for another owner first. */
-export async function withLock<T>(file: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+export async function withLock<T>(
+  file: string,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+  times: LockTimes = usualTimes,
+): Promise<T> {
   await mkdir(path.dirname(file), { recursive: true });
   const owner: Owner = { host: await machine(), pid: process.pid, nonce: randomBytes(8).toString('hex') };
   held.add(owner.nonce);
   try {
-    await acquire(file, owner, signal);
+    await acquire(file, owner, signal, times);
     const timer = setInterval(() => {
       const now = new Date();
       utimes(file, now, now).catch(() => {});
-    }, heartbeat).unref();
+    }, times.heartbeat).unref();
     try {
       return await work();
     } finally {
@@ -49,7 +61,12 @@ export async function withLock<T>(file: string, signal: AbortSignal | undefined,
   }
 }
 
-async function acquire(file: string, owner: Owner, signal: AbortSignal | undefined): Promise<void> {
+async function acquire(
+  file: string,
+  owner: Owner,
+  signal: AbortSignal | undefined,
+  { patience, poll }: LockTimes,
+): Promise<void> {
   let seen: string | undefined;
   let since = 0;
   while (!(await create(file, owner))) {

@@ -90,31 +90,44 @@ const optionNames: readonly (keyof CheckpointOptions)[] = [
   'tokenizer',
 ];
 
-/**
- * Checks the options and completes them from the environment.
- * @throws TypeError or RangeError for an option of the wrong kind or value.
- * @throws SiglipError `ERR_SIGLIP_HUB` when the environment itself is unusable.
- */
-export async function readSettings(options: CheckpointOptions | undefined): Promise<HubSettings> {
+/** Checks the options by themselves, without the environment. */
+export function checkOptions(options: CheckpointOptions | undefined): CheckpointOptions {
   const given = requireOptions('options', options, optionNames);
   const { onProgress, signal } = given;
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw wrongType('options.onProgress', 'a function', onProgress);
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw wrongType('options.signal', 'an AbortSignal', signal);
-  const offline = optionalBoolean('options.offline', given.offline);
-  const settings = {
-    revision: requireRevision(given.revision ?? 'main'),
-    cacheDir: given.cacheDir === undefined ? defaultCache() : expand(requireFilled('options.cacheDir', given.cacheDir)),
-    offline: offline ?? (isTrue(environment('HF_HUB_OFFLINE')) || isTrue(environment('TRANSFORMERS_OFFLINE'))),
+  if (given.revision !== undefined) requireRevision(given.revision);
+  if (given.cacheDir !== undefined) requireFilled('options.cacheDir', given.cacheDir);
+  if (given.token !== undefined) checkToken('options.token', requireString('options.token', given.token));
+  for (const name of ['offline', 'weights', 'tokenizer'] as const)
+    if (given[name] !== undefined && typeof given[name] !== 'boolean')
+      throw wrongType(`options.${name}`, 'a boolean', given[name]);
+  readRetry(given.retry);
+  return given;
+}
+
+/**
+ * Checks the options and completes them from the environment.
+ * @throws TypeError or RangeError for an option of the wrong kind or value.
+ * @throws SiglipError `ERR_SIGLIP_HUB` when the environment itself is unusable.
+ */
+export async function readSettings(options: CheckpointOptions | undefined): Promise<HubSettings> {
+  const given = checkOptions(options);
+  return {
+    endpoint: readEndpoint(),
+    revision: given.revision ?? 'main',
+    cacheDir: given.cacheDir === undefined ? defaultCache() : expand(given.cacheDir),
+    token: await readToken(given.token),
+    offline: given.offline ?? (isTrue(environment('HF_HUB_OFFLINE')) || isTrue(environment('TRANSFORMERS_OFFLINE'))),
     symlinks: !isTrue(environment('HF_HUB_DISABLE_SYMLINKS')),
-    weights: optionalBoolean('options.weights', given.weights) ?? true,
-    tokenizer: optionalBoolean('options.tokenizer', given.tokenizer) ?? true,
-    onProgress,
-    signal,
+    weights: given.weights ?? true,
+    tokenizer: given.tokenizer ?? true,
+    onProgress: given.onProgress,
+    signal: given.signal,
     retry: readRetry(given.retry),
   };
-  return { ...settings, endpoint: readEndpoint(), token: await readToken(given.token) };
 }
 
 function readRetry(retry: RetryOptions | undefined): Required<RetryOptions> {
@@ -149,25 +162,19 @@ export function isCommit(text: string): boolean {
 }
 
 /** A revision becomes part of a URL and of a path in the cache, so it must be a name that git would accept. */
-function requireRevision(value: unknown): string {
+function requireRevision(value: unknown): void {
   const revision = requireFilled('options.revision', value);
   const parts = revision.split('/');
   const bad = parts.some((part) => part === '' || part.startsWith('.') || part.endsWith('.lock'));
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   if (bad || revision.length > 200 || /[\u0000-\u0020\u007f\\:*?"<>|~^[]|\.\./.test(revision))
     throw wrongRange('options.revision', 'a branch, tag or commit hash', revision);
-  return revision;
 }
 
 function requireFilled(argument: string, value: unknown): string {
   const text = requireString(argument, value);
   if (text === '') throw wrongRange(argument, 'a string that is not empty', text);
   return text;
-}
-
-function optionalBoolean(argument: string, value: unknown): boolean | undefined {
-  if (value !== undefined && typeof value !== 'boolean') throw wrongType(argument, 'a boolean', value);
-  return value;
 }
 
 /** A variable of the environment; an empty one counts as unset. */
@@ -211,7 +218,7 @@ function readEndpoint(): string {
 }
 
 async function readToken(given: string | undefined): Promise<string | undefined> {
-  if (given !== undefined) return checkToken('options.token', requireString('options.token', given));
+  if (given !== undefined) return given.trim() || undefined;
   if (isTrue(environment('HF_HUB_DISABLE_IMPLICIT_TOKEN'))) return undefined;
   const variable = environment('HF_TOKEN') ?? environment('HUGGING_FACE_HUB_TOKEN');
   if (variable !== undefined) return checkToken('HF_TOKEN', variable);
@@ -226,7 +233,7 @@ async function readToken(given: string | undefined): Promise<string | undefined>
   }
 }
 
-/** The message must not show the token: error messages end in logs. */
+/** A token without the line end that files and pipes leave. The message must not show the token: error messages end in logs. */
 function checkToken(origin: string, text: string): string | undefined {
   const token = text.trim();
   if (!/^[\x21-\x7e]*$/.test(token))

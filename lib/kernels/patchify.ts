@@ -1,7 +1,7 @@
 import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
 import { native } from '../native.js';
-import type { RawPixels } from '../processing/source.js';
+import { checkPixels, type RawPixels } from '../processing/source.js';
 import { Tensor } from './tensor.js';
 
 /** Options of {@link naflexPatchify}. */
@@ -20,26 +20,6 @@ export interface NaflexPatchifyOptions {
   device?: Device;
   /** CPU: most threads to use; default all cores available to the process. */
   threads?: number;
-}
-
-/** Checks decoded pixels; `argument` names them in errors. */
-export function checkPixels(argument: string, image: unknown): RawPixels & { data: Uint8Array } {
-  if (typeof image !== 'object' || image === null)
-    throw wrongType(argument, 'decoded pixels { data, width, height, channels }', image);
-  const { data, width, height, channels } = image as RawPixels;
-  if (!(data instanceof Uint8Array) && !(data instanceof Uint8ClampedArray))
-    throw wrongType(`${argument}.data`, 'a Uint8Array', data);
-  requireInteger(`${argument}.width`, width, 1, 1 << 24);
-  requireInteger(`${argument}.height`, height, 1, 1 << 24);
-  requireInteger(`${argument}.channels`, channels, 1, 4);
-  if (data.length !== width * height * channels)
-    throw wrongRange(
-      `${argument}.data`,
-      `${width} × ${height} × ${channels} = ${width * height * channels} bytes`,
-      data.length,
-    );
-  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return { data: bytes, width, height, channels };
 }
 
 function threeNumbers(argument: string, value: unknown, fallback: number): number[] {
@@ -70,7 +50,7 @@ export async function naflexPatchify(
   const deviation = threeNumbers('options.std', options.std, 0.5);
   if (deviation.some((value) => value <= 0)) throw wrongRange('options.std', 'positive numbers', deviation.join(', '));
 
-  const checked = images.map((image, index) => checkPixels(`images[${index}]`, image));
+  const checked = images.map((image, index) => checkPixels(image, `images[${index}]`));
   const targetSizes = new Int32Array(2 * images.length);
   const spatialShapes = new Int32Array(2 * images.length);
   const offsets = new Int32Array(images.length + 1);

@@ -180,8 +180,8 @@ function parseVision(fields: JsonFields, architecture: Architecture): VisionConf
   if (architecture === 'naflex')
     return { ...tower, numPatches: fields.integer('num_patches', 256, configLimits.numPatches) };
   const imageSize = fields.squareInteger('image_size', 224, configLimits.imageSize);
-  if (imageSize < patchSize) throw fields.wrong('image_size', `at least patch_size (${patchSize})`, imageSize);
-  return { ...tower, imageSize, numPatches: Math.floor(imageSize / patchSize) ** 2 };
+  // At least one: whether the sizes fit each other is checkConfig's to say, once the tensors have been heard.
+  return { ...tower, imageSize, numPatches: Math.max(1, Math.floor(imageSize / patchSize)) ** 2 };
 }
 
 function parseText(fields: JsonFields): TextConfig {

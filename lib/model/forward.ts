@@ -73,9 +73,12 @@ function packPixels(config: Siglip2Config, input: PixelInput): { native: NativeV
   const [n, channels, height, width] = shape as [number, number, number, number];
   if (channels !== 3) throw shapeError(`input.shape: expected 3 channels, got ${channels}`);
   const { patchSize, imageSize } = config.vision;
-  if (config.architecture === 'fixed' && (height !== imageSize || width !== imageSize))
+  const grid = (pixels: number): number => Math.floor(pixels / patchSize);
+  // Not the size itself: 378 and 384 pixels are the same 27 patches of 14, since the rest is dropped.
+  const fits = imageSize === undefined || (grid(height) === grid(imageSize) && grid(width) === grid(imageSize));
+  if (!fits)
     throw shapeError(`input.shape: this model takes ${imageSize} × ${imageSize} pixels, got ${height} × ${width}`);
-  const tokens = Math.floor(height / patchSize) * Math.floor(width / patchSize);
+  const tokens = grid(height) * grid(width);
   if (tokens === 0)
     throw shapeError(`input.shape: ${height} × ${width} pixels hold no patch of ${patchSize} × ${patchSize}`);
   return {

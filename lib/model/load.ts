@@ -1,7 +1,7 @@
 /** From a folder or hub id to a model in the native core. */
 import { requireOptions, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
-import { type DownloadProgress, resolveCheckpoint } from '../hub/index.js';
+import { type DownloadProgress, type ResolvedCheckpoint, resolveCheckpoint } from '../hub/index.js';
 import {
   type CheckpointHandle,
   type ModelHandle,
@@ -56,16 +56,16 @@ export function checkLoadOptions(options: LoadOptions | undefined): LoadOptions 
   return requireOptions('options', options, optionNames);
 }
 
-/** The folder of a checkpoint; downloads what the options ask for and the cache lacks. */
+/** Finds a checkpoint; downloads what the options ask for and the cache lacks. */
 export async function locate(
   source: string | URL,
   options: LoadOptions,
   files: { weights: boolean; tokenizer: boolean },
-): Promise<string> {
+): Promise<ResolvedCheckpoint> {
   const { revision, cacheDir, token, offline, onProgress, signal } = options;
   const given = Object.entries({ revision, cacheDir, token, offline, onProgress, signal });
   const hubOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
-  return (await resolveCheckpoint(source, { ...hubOptions, ...files })).folder;
+  return resolveCheckpoint(source, { ...hubOptions, ...files });
 }
 
 /** A model in the native core and everything that describes it. */
@@ -74,6 +74,8 @@ export interface LoadedModel {
   config: Siglip2Config;
   towers: readonly Tower[];
   files: CheckpointFiles;
+  /** What a person should know about how the checkpoint was read. */
+  notices: readonly string[];
   checkpoint: CheckpointHandle;
   model: ModelHandle;
   device: string;
@@ -89,11 +91,11 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
   const device = resolveDevice('options.device', options.device);
   const dtype = resolveDType('options.dtype', options.dtype, device);
   const threads = resolveThreads('options.threads', options.threads);
-  const folder = await locate(source, options, { weights: true, tokenizer: towers.includes('text') });
+  const { folder, hubError } = await locate(source, options, { weights: true, tokenizer: towers.includes('text') });
 
   const stated = await readConfig(folder);
   const files = await openCheckpointFiles(folder);
-  const { config } = reconcileConfig(stated, tensorShapes(files));
+  const { config, differences } = reconcileConfig(stated, tensorShapes(files));
   checkParameters(config, files, towers);
   const checkpoint = mapParameters(files, [...parameterShapes(config, towers).keys()]);
   const model = await withCancellation(options.signal, (token) =>
@@ -110,7 +112,10 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
   );
   const logitScale = await readScalar(checkpoint, 'logit_scale');
   const logitBias = await readScalar(checkpoint, 'logit_bias');
-  return { folder, config, towers, files, checkpoint, model, device, dtype, threads, logitScale, logitBias };
+  const notices = [...differences];
+  if (hubError !== undefined) notices.unshift(`the copy in the cache was used, because ${hubError.message}`);
+  const description = { folder, config, towers, files, notices, logitScale, logitBias };
+  return { ...description, checkpoint, model, device, dtype, threads };
 }
 
 function checkTowers(towers: unknown): readonly Tower[] {

@@ -85,6 +85,11 @@ export class Siglip2 {
   /** Logarithm of the similarity's scale, as stored. */
   readonly logitScale: number;
   readonly logitBias: number;
+  /**
+   * What a person should know about how the checkpoint was read, a sentence each: where the tensors overruled
+   * config.json, or that the hub could not be asked whether the copy in the cache is the newest. Usually empty.
+   */
+  readonly notices: readonly string[];
 
   readonly #loaded: LoadedModel;
   #model: ModelHandle | undefined;
@@ -98,6 +103,7 @@ export class Siglip2 {
     this.dtype = loaded.dtype;
     this.logitScale = loaded.logitScale;
     this.logitBias = loaded.logitBias;
+    this.notices = loaded.notices;
   }
 
   /**

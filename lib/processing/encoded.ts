@@ -1,5 +1,4 @@
 /** Encoded pictures to RGB through sharp, set up so that libvips decodes what Pillow decodes. */
-import type createSharp from 'sharp';
 import type { Metadata, Sharp, SharpOptions } from 'sharp';
 import { throwIfAborted } from '../arguments.js';
 import { SiglipError } from '../errors.js';
@@ -28,8 +27,10 @@ const decoderOptions: SharpOptions = {
   limitInputPixels: false,
 };
 
+type OpenImage = (bytes: Uint8Array, options: SharpOptions) => Sharp;
+
 /** sharp is loaded on first use, so that raw pixels need no decoder. */
-async function loadSharp(): Promise<typeof createSharp> {
+async function loadSharp(): Promise<OpenImage> {
   try {
     return (await import('sharp')).default;
   } catch (cause) {
@@ -98,7 +99,7 @@ function decodeFailure(cause: unknown, { name, signal }: DecodeContext): unknown
   return imageError(name, `cannot be decoded: ${reason}`, { cause });
 }
 
-async function decodeGif(sharp: typeof createSharp, frame: GifFrame, context: DecodeContext): Promise<RawImage> {
+async function decodeGif(sharp: OpenImage, frame: GifFrame, context: DecodeContext): Promise<RawImage> {
   const { width, height } = frame;
   checkSize(frame.frameWidth, frame.frameHeight, context);
   checkSize(width, height, context);

@@ -120,7 +120,14 @@ function named(argument: string, location: string): string {
   return `${argument} (${shown})`;
 }
 
-function checkPixels(pixels: RawPixels, argument: string): RawPixels {
+/**
+ * Requires decoded pixels whose samples fill their size.
+ *
+ * @throws TypeError, RangeError naming the part that is wrong; `ERR_SIGLIP_IMAGE` for an empty picture.
+ */
+export function checkPixels(pixels: RawPixels, argument: string): RawPixels {
+  if (typeof pixels !== 'object' || pixels === null)
+    throw wrongType(argument, 'decoded pixels { data, width, height, channels }', pixels);
   const { data, width, height, channels } = pixels;
   if (!types.isUint8Array(data) && !types.isUint8ClampedArray(data))
     throw wrongType(`${argument}.data`, 'a Uint8Array or Uint8ClampedArray of samples', data);

@@ -73,7 +73,7 @@ export class Tokenizer {
    * @throws SiglipError `ERR_SIGLIP_TOKENIZER`, `ERR_SIGLIP_CONFIG`, `ERR_SIGLIP_HUB`, `ERR_SIGLIP_OFFLINE`.
    */
   static async load(source: string | URL, options?: LoadOptions): Promise<Tokenizer> {
-    const folder = await locate(source, checkLoadOptions(options), { weights: false, tokenizer: true });
+    const { folder } = await locate(source, checkLoadOptions(options), { weights: false, tokenizer: true });
     const { text } = await readConfig(folder);
     return Tokenizer.fromFolder(folder, { length: text.maxPositionEmbeddings });
   }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type CheckpointOptions, type DownloadProgress, downloadCheckpoint } from '../../lib/hub/index.js';
 import { checkpointFiles, commit, noise, quick, repositoryName, useHub, weights } from '../support/hub-checkpoints.js';
@@ -97,16 +98,30 @@ describe('continuing', () => {
     expect(ranges()).toEqual([]);
   });
 
-  it.each<[string, Fault]>([
-    ['ignores ranges', { host: 'storage', ignoreRange: true }],
-    ['answers 416', { host: 'storage', status: 416, times: 1 }],
-    ['starts elsewhere', { host: 'storage', times: 1, headers: { 'Content-Range': 'bytes 5-299999/300000' } }],
-    ['gives no range', { host: 'storage', times: 1, headers: { 'Content-Range': undefined } }],
-  ])('starts over with a server that %s', async (_, given) => {
+  it.each<[string, Fault, (string | undefined)[]]>([
+    ['ignores ranges', { host: 'storage', ignoreRange: true }, ['bytes=100000-']],
+    ['answers 416', { host: 'storage', status: 416, times: 1 }, ['bytes=100000-', undefined]],
+    [
+      'starts elsewhere',
+      { host: 'storage', times: 1, headers: { 'Content-Range': 'bytes 5-299999/300000' } },
+      ['bytes=100000-', undefined],
+    ],
+    [
+      'gives no range',
+      { host: 'storage', times: 1, headers: { 'Content-Range': undefined } },
+      ['bytes=100000-', undefined],
+    ],
+    [
+      'compresses the rest',
+      { host: 'storage', times: 1, headers: { 'Content-Encoding': 'gzip' } },
+      ['bytes=100000-', undefined],
+    ],
+  ])('starts over with a server that %s', async (_, given, expected) => {
     leavePartial(weights.subarray(0, 100_000));
     fault(given);
     await download();
     expectWhole();
+    expect(ranges()).toEqual(expected);
   });
 
   it('gives up on a server that refuses ranges and never sends the whole', async () => {
@@ -168,6 +183,14 @@ describe('a connection that', () => {
     const { files } = await download();
     expect(readFileSync(files.at(-1)!.path).equals(large)).toBe(true);
     expect(ranges().length).toBeGreaterThanOrEqual(4);
+  });
+
+  it('brings a megabyte once and then nothing is given up', async () => {
+    hub.repository.commits[commit]![weightsFile] = noise(2 * 2 ** 20, 9);
+    fault({ host: 'storage', dropAfter: 1.25 * 2 ** 20, times: 1 });
+    fault({ host: 'storage', status: 500 });
+    expect(await failure()).toMatchObject({ details: { status: 500 } });
+    expect(ranges()).toHaveLength(4);
   });
 
   it('stalls is cut and continued', async () => {
@@ -240,6 +263,13 @@ describe('content', () => {
     expect(progress.at(-1)).toEqual({ file: weightsFile, loaded: 300_000, total: 300_000 });
   });
 
+  it('is asked for uncompressed, and taken when it comes compressed all the same', async () => {
+    fault({ host: 'storage', body: gzipSync(weights), headers: { 'Content-Encoding': 'gzip' } });
+    await download();
+    expectWhole();
+    expect(new Set(hub.server.requests.map(({ encoding }) => encoding))).toEqual(new Set(['identity']));
+  });
+
   it('under a name that is no hash is taken by size', async () => {
     fault({ method: 'HEAD', headers: { 'X-Linked-Etag': 'W/"mirror-7"' } });
     await download();
@@ -264,10 +294,21 @@ describe('an impossible description', () => {
     ['size beyond the disk', { 'X-Linked-Size': '9000000000000000' }],
   ])('is refused: %s', async (_, headers) => {
     fault({ method: 'HEAD', headers });
-    expect(await failure()).toMatchObject({ code: 'ERR_SIGLIP_HUB', details: { file: weightsFile } });
+    const error = await failure();
+    expect(error).toMatchObject({ code: 'ERR_SIGLIP_HUB', details: { file: weightsFile } });
+    expect(error.message).toMatch(/describes model.safetensors|no X-Repo-Commit|needs \d+ more bytes/);
     expect(ranges()).toEqual([]);
     expect(readdirSync(path.dirname(hub.cacheDir))).toEqual(['hub']);
   });
+
+  it.each(['../../evil', 'main', 'A1'.repeat(20), ''])(
+    'of what the revision stands for is refused: %j',
+    async (given) => {
+      fault({ method: 'HEAD', file: 'config.json', headers: { 'X-Repo-Commit': given } });
+      expect((await failure()).message).toContain('a commit that is not a hash');
+      expect(existsSync(hub.cacheDir)).toBe(false);
+    },
+  );
 
   it('of a configuration as large as weights is refused', async () => {
     fault({ method: 'HEAD', file: 'tokenizer.json', headers: { 'X-Linked-Size': String(2 ** 30) } });

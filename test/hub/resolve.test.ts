@@ -95,11 +95,15 @@ describe('options', () => {
     [{ onProgress: 1 as unknown as () => void }, /options.onProgress/],
     [{ signal: {} as AbortSignal }, /options.signal/],
     [{ retry: { attempts: 0 } }, /options.retry.attempts/],
+    [{ token: 7 as unknown as string }, /options.token/],
+    [{ weights: 1 as unknown as boolean }, /options.weights/],
     [{ device: 'cpu' } as CheckpointOptions, /options.device/],
   ])('refuses %j', async (options, message) => {
-    const error = await downloadCheckpoint(repositoryName, options).catch((e) => e);
-    expect(error.message).toMatch(message);
-    expect(error instanceof TypeError || error instanceof RangeError).toBe(true);
+    for (const source of [repositoryName, path.dirname(hub.cacheDir)]) {
+      const error = await resolveCheckpoint(source, options).catch((e) => e);
+      expect(error.message).toMatch(message);
+      expect(error instanceof TypeError || error instanceof RangeError).toBe(true);
+    }
   });
 
   it('never shows a token that it refuses', async () => {
@@ -108,8 +112,9 @@ describe('options', () => {
     expect(String(error)).not.toContain('cret');
   });
 
-  it('refuses an endpoint that is not a web address', async () => {
+  it('refuses an endpoint that is not a web address, unless a folder makes it needless', async () => {
     vi.stubEnv('HF_ENDPOINT', 'ftp://example.com');
+    await resolveCheckpoint(path.dirname(hub.cacheDir));
     await expect(downloadCheckpoint(repositoryName)).rejects.toMatchObject({ code: 'ERR_SIGLIP_HUB' });
   });
 });

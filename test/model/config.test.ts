@@ -102,7 +102,6 @@ describe('parseConfig', () => {
     ['quick_gelu', text({ hidden_act: 'quick_gelu' }), ['text_config.hidden_act']],
     ['four channels', vision({ num_channels: 4 }), ['vision_config.num_channels', '3']],
     ['oblong pictures', vision({ image_size: [224, 384] }), ['vision_config.image_size', '[224,384]']],
-    ['patches larger than the picture', vision({ image_size: 8 }), ['vision_config.image_size', 'patch_size']],
     ['a head flag in quotes', vision({ vision_use_head: 'no' }), ['vision_config.vision_use_head', 'true or false']],
   ])('refuses %s', async (_, json, parts) => {
     await expectSiglipError(() => parse(json), 'ERR_SIGLIP_CONFIG', ...parts);
@@ -239,6 +238,7 @@ describe('checkConfig', () => {
     [{ ...config, text: { ...config.text, vocabSize: Number.NaN } }, 'text.vocabSize'],
     [{ ...config, text: { ...config.text, projectionSize: 512 } }, 'text.projectionSize'],
     [{ ...config, vision: { ...config.vision, imageSize: 256 } }, 'vision.imageSize'],
+    [parse({ ...siglip, vision_config: { image_size: 8 } }), 'vision.imageSize'],
     [
       { ...config, preprocessing: { ...config.preprocessing, size: { height: 224, width: 256 } } },
       'preprocessing.size',

@@ -64,6 +64,15 @@ describe('reconcileConfig', () => {
     expect(withoutJson(back)).toEqual(withoutJson(parse(released('base-patch16-384'))));
   });
 
+  it('follows the tensors when the stated patch is larger than the stated picture', () => {
+    const stale = { model_type: 'siglip', vision_config: { patch_size: 256, image_size: 64 } };
+    const { config } = reconcileConfig(
+      parse(stale),
+      shapesOf({ model_type: 'siglip', vision_config: { image_size: 64 } }),
+    );
+    expect(config.vision).toMatchObject({ patchSize: 16, imageSize: 64, numPatches: 16 });
+  });
+
   it('follows the depth and the widths of the tensors', () => {
     const tower = { hidden_size: 8, intermediate_size: 6, num_hidden_layers: 3, num_attention_heads: 2 };
     const json = (change: JsonObject) => ({

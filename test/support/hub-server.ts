@@ -10,6 +10,7 @@ export interface RecordedRequest {
   file: string;
   authorization: string | undefined;
   range: string | undefined;
+  encoding: string | string[] | undefined;
 }
 
 /** What goes wrong with the requests it matches, `times` times (default always). */
@@ -102,6 +103,7 @@ export class HubServer {
       file,
       authorization: request.headers.authorization,
       range: request.headers.range,
+      encoding: request.headers['accept-encoding'],
     };
     this.requests.push(record);
     this.onRequest?.(record);

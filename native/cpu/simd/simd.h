@@ -2,7 +2,8 @@
 // the instruction set that is being compiled is chosen here; all of them offer the same names.
 //
 //   kLanes                                lanes of a Vec
-//   kTileRows, kTileVectors               register tile of cpu/simd/tile.h that fills the registers
+//   kTileRows, kTileVectors, kTileSteps   register tile of cpu/simd/tile.h that fills the registers, and how many
+//                                         terms of its sums are added in one turn of its loop
 //   zero() broadcast(x)
 //   load(p) store(p, v)                   any alignment
 //   load_first(p, n) store_first(p, v, n) the first n lanes, 0 ≤ n ≤ kLanes; touches no other memory; other lanes are 0
@@ -15,6 +16,8 @@
 //   select_negative(x, a, b)              a where x < 0, else b
 //   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
 //   reduce_add(v)                         the sum of all lanes
+//   prefetch(p)                           asks for the cache line at p, for reading, in the L2 cache
+//   transpose(rows)                       kLanes vectors as a square matrix
 #pragma once
 
 #include <cstdint>
@@ -22,11 +25,10 @@
 
 #include "cpu/isa.h"
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define SIGLIP2_INLINE __forceinline
-#else
 #define SIGLIP2_INLINE inline __attribute__((always_inline))
-#endif
+
+// Before a short loop over registers: unrolled while arrays of Vec can still become registers.
+#define SIGLIP2_UNROLL _Pragma("GCC unroll 16")
 
 #if defined(SIGLIP2_ISA_avx512)
 #include "cpu/simd/vec_avx512.h"
@@ -35,3 +37,11 @@
 #else
 #include "cpu/simd/vec_generic.h"
 #endif
+
+namespace siglip2::SIGLIP2_ISA {
+
+SIGLIP2_INLINE void prefetch(const float* address) {
+  __builtin_prefetch(address, 0, 2);
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -13,18 +13,19 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kTileColumns = kTileVectors * kLanes;
 
 struct TileArgs {
-  const float* a;  // a[i][k] at a[i·a_row_stride + k·a_step]
-  std::int64_t a_row_stride;
-  std::int64_t a_step;
-  const float* b;  // b[k][j] at b[k·b_step + j]; kTileColumns values are read
-  std::int64_t b_step;
+  const float* a;      // [count][kTileRows]: a[i][k] at a[k·kTileRows + i]
+  const float* b;      // [count][kTileColumns]
   std::int64_t count;  // of k
-  float* out;          // out[i][j] at out[i·out_stride + j]; kTileColumns values are written
+  float* out;          // out[i][j] at out[i·out_stride + j]; kTileColumns values of a row are written
   std::int64_t out_stride;
   bool accumulate;
 };
 
 // `rows` is from 1 to kTileRows.
 void multiply_tile(int rows, const TileArgs& args);
+
+// Lays `rows` rows of `count` values out as panels for `a` above: [⌈rows/kTileRows⌉][count][kTileRows], with anything
+// beyond the last row. Up to kLanes floats behind the panels are overwritten.
+void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -8,6 +8,7 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kLanes = 8;
 inline constexpr int kTileRows = 6;  // 12 sums, 2 columns and a broadcast of 16 registers
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 4;
 
 struct Vec {
   __m256 value;
@@ -83,6 +84,25 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
   __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v.value), _mm256_extractf128_ps(v.value, 1));
   sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+SIGLIP2_INLINE void transpose(Vec (&rows)[kLanes]) {
+  __m256 pairs[8], fours[8];
+  // Interleave rows two by two, then four by four, within halves; then exchange halves.
+  SIGLIP2_UNROLL for (int i = 0; i < 4; ++i) {
+    pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i].value, rows[2 * i + 1].value);
+    pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i].value, rows[2 * i + 1].value);
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < 4; ++i) {
+    rows[i].value = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+    rows[i + 4].value = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

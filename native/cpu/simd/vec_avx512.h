@@ -8,6 +8,7 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kLanes = 16;
 inline constexpr int kTileRows = 14;  // 28 sums, 2 columns and a broadcast of 32 registers
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 2;
 
 struct Vec {
   __m512 value;
@@ -88,6 +89,34 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
   __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
   sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+SIGLIP2_INLINE void transpose(Vec (&rows)[kLanes]) {
+  __m512 pairs[16], fours[16], halves[16];
+  // Interleave rows two by two, then four by four, within quarters; then exchange quarters.
+  SIGLIP2_UNROLL for (int i = 0; i < 8; ++i) {
+    pairs[2 * i] = _mm512_maskz_unpacklo_ps(kAllLanes, rows[2 * i].value, rows[2 * i + 1].value);
+    pairs[2 * i + 1] = _mm512_maskz_unpackhi_ps(kAllLanes, rows[2 * i].value, rows[2 * i + 1].value);
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < 16; i += 4) {
+    fours[i] = _mm512_maskz_shuffle_ps(kAllLanes, pairs[i], pairs[i + 2], 0x44);
+    fours[i + 1] = _mm512_maskz_shuffle_ps(kAllLanes, pairs[i], pairs[i + 2], 0xee);
+    fours[i + 2] = _mm512_maskz_shuffle_ps(kAllLanes, pairs[i + 1], pairs[i + 3], 0x44);
+    fours[i + 3] = _mm512_maskz_shuffle_ps(kAllLanes, pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  // fours[4r + c] holds, in quarter q, column 4q + c of rows 4r … 4r + 3.
+  SIGLIP2_UNROLL for (int c = 0; c < 4; ++c) {
+    halves[c] = _mm512_maskz_shuffle_f32x4(kAllLanes, fours[c], fours[c + 4], 0x88);
+    halves[c + 4] = _mm512_maskz_shuffle_f32x4(kAllLanes, fours[c], fours[c + 4], 0xdd);
+    halves[c + 8] = _mm512_maskz_shuffle_f32x4(kAllLanes, fours[c + 8], fours[c + 12], 0x88);
+    halves[c + 12] = _mm512_maskz_shuffle_f32x4(kAllLanes, fours[c + 8], fours[c + 12], 0xdd);
+  }
+  SIGLIP2_UNROLL for (int c = 0; c < 4; ++c) {
+    rows[c].value = _mm512_maskz_shuffle_f32x4(kAllLanes, halves[c], halves[c + 8], 0x88);
+    rows[c + 8].value = _mm512_maskz_shuffle_f32x4(kAllLanes, halves[c], halves[c + 8], 0xdd);
+    rows[c + 4].value = _mm512_maskz_shuffle_f32x4(kAllLanes, halves[c + 4], halves[c + 12], 0x88);
+    rows[c + 12].value = _mm512_maskz_shuffle_f32x4(kAllLanes, halves[c + 4], halves[c + 12], 0xdd);
+  }
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -9,10 +9,12 @@ namespace siglip2::SIGLIP2_ISA {
 inline constexpr int kLanes = 16;
 inline constexpr int kTileRows = 14;  // as AVX-512, whose code paths this build tests
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 1;
 #else
 inline constexpr int kLanes = 4;
 inline constexpr int kTileRows = 4;  // 8 sums, 2 columns, a broadcast and a product of 16 registers
 inline constexpr int kTileVectors = 2;
+inline constexpr int kTileSteps = 4;
 #endif
 
 // Alignment of the narrowest registers, so that no ABI has an opinion on passing the wide ones.
@@ -139,6 +141,16 @@ SIGLIP2_INLINE float reduce_add(Vec v) {
       lanes[i] += lanes[i + width];
   }
   return lanes[0];
+}
+
+inline void transpose(Vec (&rows)[kLanes]) {
+  float lanes[kLanes][kLanes];
+  for (int i = 0; i < kLanes; ++i)
+    store(lanes[i], rows[i]);
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < kLanes; ++j)
+      rows[i].value[j] = lanes[j][i];
+  }
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

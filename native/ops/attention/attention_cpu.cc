@@ -44,7 +44,7 @@ std::int64_t most_keys_of(int head_dim) {
 
 // A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
 struct Scratch {
-  float* key;     // [keys][head_dim]
+  float* key;     // [⌈keys/kTileRows⌉][head_dim][kTileRows]
   float* value;   // [⌈head_dim/kTileRows⌉][keys][kTileRows]
   float* scores;  // [keys][kTileColumns]
   float* query;   // [groups][head_dim][kTileColumns]
@@ -62,7 +62,7 @@ std::int64_t divide_scratch(int head_dim, std::int64_t groups, float* memory, Sc
     used += divide_up(count, 16) * 16;
     return part;
   };
-  scratch.key = take(keys * head_dim);
+  scratch.key = take(divide_up(keys, kTileRows) * kTileRows * head_dim + kLanes);
   scratch.value = take(keys * divide_up(head_dim, kTileRows) * kTileRows);
   scratch.scores = take(keys * kTileColumns);
   scratch.query = take(groups * head_dim * kTileColumns);
@@ -84,27 +84,40 @@ struct Task {
 
 // Transposes and scales the queries of a group; lanes without a query are 0.
 void pack_query(const AttentionArgs& args, const float* query, std::int64_t queries, float* packed) {
-  const float scale = args.scale * kLog2E;
-  for (std::int64_t lane = 0; lane < kTileColumns; ++lane) {
-    for (int i = 0; i < args.head_dim; ++i) {
-      packed[i * kTileColumns + lane] = lane < queries ? query[lane * args.query.stride + i] * scale : 0.0f;
+  const Vec scale = broadcast(args.scale * kLog2E);
+  for (int v = 0; v < kTileVectors; ++v) {
+    for (int i = 0; i < args.head_dim; i += kLanes) {
+      const int count = args.head_dim - i < kLanes ? args.head_dim - i : kLanes;
+      Vec square[kLanes];
+      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
+        const std::int64_t row = v * kLanes + lane;
+        const float* const source = query + row * args.query.stride + i;
+        square[lane] = row >= queries ? zero() : (count == kLanes ? load(source) : load_first(source, count)) * scale;
+      }
+      transpose(square);
+      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
+        if (j < count) store(packed + (i + j) * kTileColumns + v * kLanes, square[j]);
+      }
     }
   }
 }
 
+// Keys become panels of kTileRows keys, values panels of kTileRows features.
 void pack_keys(const AttentionArgs& args, const Task& task, std::int64_t first, std::int64_t count,
                const Scratch& scratch) {
   const int head_dim = args.head_dim;
-  const float* key = args.key.as<float>() + (task.key_row + first) * args.key.stride + task.head * head_dim;
-  const float* value = args.value.as<float>() + (task.key_row + first) * args.value.stride + task.head * head_dim;
-  for (std::int64_t j = 0; j < count; ++j, key += args.key.stride, value += args.value.stride) {
-    std::memcpy(scratch.key + j * head_dim, key, static_cast<std::size_t>(head_dim) * sizeof(float));
-    for (int i = 0; i < head_dim; i += kTileRows) {
-      float* const panel = scratch.value + (i * count + j * kTileRows);
-      const int rows = head_dim - i < kTileRows ? head_dim - i : kTileRows;
-      for (int r = 0; r < rows; ++r)
-        panel[r] = value[i + r];
+  const std::int64_t row = task.key_row + first, column = task.head * head_dim;
+  pack_rows(args.key.as<float>() + row * args.key.stride + column, args.key.stride, count, head_dim, scratch.key);
+
+  const float* value = args.value.as<float>() + row * args.value.stride + column;
+  for (std::int64_t j = 0; j < count; ++j, value += args.value.stride) {
+    float* panel = scratch.value + j * kTileRows;
+    int i = 0;
+    for (; i + kTileRows <= head_dim; i += kTileRows, panel += count * kTileRows) {
+      std::memcpy(panel, value + i, kTileRows * sizeof(float));
     }
+    for (int r = 0; i + r < head_dim; ++r)
+      panel[r] = value[i + r];
   }
 }
 
@@ -158,9 +171,9 @@ void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std
   const float* const query = scratch.query + group * head_dim * kTileColumns;
   float* const output = scratch.output + group * head_dim * kTileColumns;
   for (std::int64_t j = 0; j < keys; j += kTileRows) {
-    multiply_tile(static_cast<int>(smaller(kTileRows, keys - j)),
-                  {scratch.key + j * head_dim, head_dim, 1, query, kTileColumns, head_dim,
-                   scratch.scores + j * kTileColumns, kTileColumns, false});
+    multiply_tile(
+        static_cast<int>(smaller(kTileRows, keys - j)),
+        {scratch.key + j * head_dim, query, head_dim, scratch.scores + j * kTileColumns, kTileColumns, false});
   }
   if (args.causal && first_key + keys > first_query) mask_future(scratch.scores, first_key, keys, first_query);
 
@@ -185,8 +198,8 @@ void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std
   }
   for (int i = 0; i < head_dim; i += kTileRows) {
     multiply_tile(static_cast<int>(smaller(kTileRows, head_dim - i)),
-                  {scratch.value + i * packed_keys, 1, kTileRows, scratch.scores, kTileColumns, keys,
-                   output + i * kTileColumns, kTileColumns, first_key > 0});
+                  {scratch.value + i * packed_keys, scratch.scores, keys, output + i * kTileColumns, kTileColumns,
+                   first_key > 0});
   }
 }
 
@@ -196,18 +209,27 @@ void finish_group(const AttentionArgs& args, const Task& task, std::int64_t grou
   const std::int64_t first = group * kTileColumns;
   const std::int64_t queries = smaller(kTileColumns, task.queries - first);
   const std::int64_t row = task.query_row + task.first_query + first;
-  float* const group_output = scratch.output + group * head_dim * kTileColumns;
+  const float* const sums = scratch.output + first * head_dim;
+  float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
   for (int v = 0; v < kTileVectors; ++v) {
     const Vec scale = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
-    for (int i = 0; i < head_dim; ++i) {
-      float* const target = group_output + i * kTileColumns + v * kLanes;
-      store(target, load(target) * scale);
+    for (int i = 0; i < head_dim; i += kLanes) {
+      const int count = head_dim - i < kLanes ? head_dim - i : kLanes;
+      Vec square[kLanes];
+      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
+        square[j] = j < count ? load(sums + (i + j) * kTileColumns + v * kLanes) * scale : zero();
+      }
+      transpose(square);
+      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
+        if (v * kLanes + lane >= queries) break;
+        float* const target = output + (v * kLanes + lane) * args.output.stride + i;
+        if (count == kLanes) {
+          store(target, square[lane]);
+        } else {
+          store_first(target, square[lane], count);
+        }
+      }
     }
-  }
-  for (std::int64_t lane = 0; lane < queries; ++lane) {
-    float* const output = args.output.as<float>() + (row + lane) * args.output.stride + task.head * head_dim;
-    for (int i = 0; i < head_dim; ++i)
-      output[i] = group_output[i * kTileColumns + lane];
   }
   if (args.log_sum_exp.data == nullptr) return;
   const double ln2 = 0.69314718055994530942;

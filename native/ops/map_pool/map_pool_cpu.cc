@@ -1,7 +1,7 @@
 // Attention pooling on CPUs.
 //
 // Plan. Both products with the tokens are register tiles (cpu/simd/tile.h): scores [tokens][heads] with heads as lanes,
-// so that softmax runs down columns, and pooled [heads][width] with features as lanes, read in place. The projection of
+// so that softmax runs down columns, and pooled [heads][width] with features as lanes. The projection of
 // the pooled tokens reads the value weight once for a group of sequences, since it is larger than everything else. A
 // task is such a group; every sequence is computed in the same way whatever its group.
 //
@@ -29,10 +29,12 @@ constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
 }
 
 struct Scratch {
-  float* keys;    // [⌈heads/kTileColumns⌉][width][kTileColumns], zero beyond the heads
-  float* scores;  // [tokens][kTileColumns], of one panel of heads
-  float* rest;    // [tokens][kTileColumns], the last columns of the tokens where they do not fill a tile
-  float* pooled;  // [group][heads][row], row = width rounded up to kTileColumns, zero beyond the width
+  float* keys;      // [⌈heads/kTileColumns⌉][width][kTileColumns], zero beyond the heads
+  float* rows;      // [width][kTileRows], some tokens as a panel
+  float* scores;    // [tokens][kTileColumns], of one panel of heads
+  float* weights;   // [⌈kTileColumns/kTileRows⌉][tokens][kTileRows], the same after softmax
+  float* features;  // [tokens][kTileColumns], some columns of the tokens
+  float* pooled;    // [group][heads][row], row = width rounded up to kTileColumns, zero beyond the width
   std::int64_t row;
 };
 
@@ -48,8 +50,10 @@ std::int64_t divide_scratch(const MapPoolArgs& args, std::int64_t tokens, std::i
   };
   scratch.row = divide_up(width, kTileColumns) * kTileColumns;
   scratch.keys = take(divide_up(args.heads, kTileColumns) * width * kTileColumns);
+  scratch.rows = take(width * kTileRows + kLanes);
   scratch.scores = take(tokens * kTileColumns);
-  scratch.rest = take(tokens * kTileColumns);
+  scratch.weights = take(divide_up(kTileColumns, kTileRows) * kTileRows * tokens);
+  scratch.features = take(tokens * kTileColumns);
   scratch.pooled = take(group * args.heads * scratch.row);
   return used;
 }
@@ -65,7 +69,7 @@ void pack_keys(const MapPoolArgs& args, float* keys) {
   }
 }
 
-// Softmax down the columns, without the division: 1/Σ goes to `inverse_totals`.
+// Softmax down the columns of the scores, without the division: 1/Σ goes to `inverse_totals`.
 void soften(float* scores, std::int64_t tokens, float* inverse_totals) {
   for (int v = 0; v < kTileVectors; ++v) {
     float* const column = scores + v * kLanes;
@@ -82,33 +86,52 @@ void soften(float* scores, std::int64_t tokens, float* inverse_totals) {
   }
 }
 
+// The weights of `heads` heads from `first` on, as a panel of the register tile.
+void pack_weights(const float* scores, std::int64_t tokens, std::int64_t first, std::int64_t heads, float* panel) {
+  for (std::int64_t j = 0; j < tokens; ++j) {
+    for (std::int64_t i = 0; i < heads; ++i)
+      panel[j * kTileRows + i] = scores[j * kTileColumns + first + i];
+  }
+}
+
+// Columns [first, first + kTileColumns) of the tokens, zero beyond the width.
+void pack_features(const MapPoolArgs& args, const float* tokens, std::int64_t count, std::int64_t first,
+                   float* features) {
+  const std::int64_t stride = args.tokens.stride;
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t column = first + v * kLanes, left = args.tokens.columns - column;
+    const int lanes = static_cast<int>(left < 0 ? 0 : smaller(left, kLanes));
+    for (std::int64_t j = 0; j < count; ++j) {
+      const float* const source = tokens + j * stride + column;
+      store(features + j * kTileColumns + v * kLanes, lanes == kLanes ? load(source)
+                                                      : lanes == 0    ? zero()
+                                                                      : load_first(source, lanes));
+    }
+  }
+}
+
 // pooled [heads][scratch.row] of one sequence with at least one token.
 void pool_sequence(const MapPoolArgs& args, const float* tokens, std::int64_t count, const Scratch& scratch,
                    float* pooled) {
-  const std::int64_t width = args.tokens.columns, stride = args.tokens.stride;
-  const std::int64_t whole = width / kTileColumns * kTileColumns;
-  if (whole < width) {
-    std::memset(scratch.rest, 0, static_cast<std::size_t>(count * kTileColumns) * sizeof(float));
-    for (std::int64_t j = 0; j < count; ++j) {
-      std::memcpy(scratch.rest + j * kTileColumns, tokens + j * stride + whole,
-                  static_cast<std::size_t>(width - whole) * sizeof(float));
-    }
-  }
+  const std::int64_t width = args.tokens.columns;
   for (std::int64_t first = 0; first < args.heads; first += kTileColumns) {
     const std::int64_t heads = smaller(kTileColumns, args.heads - first);
     for (std::int64_t j = 0; j < count; j += kTileRows) {
-      multiply_tile(static_cast<int>(smaller(kTileRows, count - j)),
-                    {tokens + j * stride, stride, 1, scratch.keys + first * width, kTileColumns, width,
-                     scratch.scores + j * kTileColumns, kTileColumns, false});
+      const std::int64_t rows = smaller(kTileRows, count - j);
+      pack_rows(tokens + j * args.tokens.stride, args.tokens.stride, rows, width, scratch.rows);
+      multiply_tile(static_cast<int>(rows), {scratch.rows, scratch.keys + first * width, width,
+                                             scratch.scores + j * kTileColumns, kTileColumns, false});
     }
     float inverse_totals[kTileColumns];
     soften(scratch.scores, count, inverse_totals);
+    for (std::int64_t head = 0; head < heads; head += kTileRows) {
+      pack_weights(scratch.scores, count, head, smaller(kTileRows, heads - head), scratch.weights + head * count);
+    }
     for (std::int64_t column = 0; column < width; column += kTileColumns) {
-      const float* const features = column < whole ? tokens + column : scratch.rest;
-      const std::int64_t step = column < whole ? stride : kTileColumns;
+      pack_features(args, tokens, count, column, scratch.features);
       for (std::int64_t head = 0; head < heads; head += kTileRows) {
         multiply_tile(static_cast<int>(smaller(kTileRows, heads - head)),
-                      {scratch.scores + head, 1, kTileColumns, features, step, count,
+                      {scratch.weights + head * count, scratch.features, count,
                        pooled + (first + head) * scratch.row + column, scratch.row, false});
       }
     }

@@ -25,7 +25,9 @@ void token_embedding(const OpTable& table, OpContext& context, const TokenEmbedd
   check_pointer(name, "ids", args.ids);
   check_pointer(name, "positions", args.positions);
   for (std::int64_t i = 0; i < rows; ++i) {
-    check_range(name, "every id", args.ids[i], 0, args.table.rows - 1);
+    if (args.ids[i] >= 0 && args.ids[i] < args.table.rows) continue;
+    throw_shape_error(name, "ids[" + std::to_string(i) + "] must be from 0 to " + std::to_string(args.table.rows - 1) +
+                                ", got " + std::to_string(args.ids[i]));
   }
   table.token_embedding(context, args);
 }

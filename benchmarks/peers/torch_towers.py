@@ -1,0 +1,77 @@
+"""PyTorch with Hugging Face transformers as a contestant; see README.md."""
+
+import json
+import sys
+import time
+
+import numpy
+import torch
+import transformers
+
+INTEGERS = {"inputIds", "mask", "spatialShapes"}
+
+
+class Towers:
+    def load(self, checkpoint, tower, threads, **_):
+        torch.set_num_threads(threads)
+        with open(f"{checkpoint}/config.json", encoding="utf-8") as file:
+            naflex = json.load(file)["model_type"] == "siglip2"
+        prefix = "Siglip2" if naflex else "Siglip"
+        family = getattr(transformers, f"{prefix}{'Vision' if tower == 'vision' else 'Text'}Model")
+        self.model = family.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        attention = self.model.config._attn_implementation
+        versions = f"PyTorch {torch.__version__}, transformers {transformers.__version__}"
+        return {"description": f"{versions}, {attention} attention"}
+
+    def input(self, kind, shape, files):
+        arrays = {
+            name: torch.from_numpy(
+                numpy.fromfile(file, dtype=numpy.int32).astype(numpy.int64)
+                if name in INTEGERS
+                else numpy.fromfile(file, dtype=numpy.float32)
+            )
+            for name, file in files.items()
+        }
+        if kind == "pixels":
+            self.arguments = {"pixel_values": arrays["pixelValues"].reshape(shape)}
+        elif kind == "texts":
+            self.arguments = {"input_ids": arrays["inputIds"].reshape(shape)}
+        else:
+            self.arguments = {
+                "pixel_values": arrays["patches"].reshape(shape),
+                "pixel_attention_mask": arrays["mask"].reshape(shape[:2]),
+                "spatial_shapes": arrays["spatialShapes"].reshape(-1, 2),
+            }
+        return {}
+
+    def forward(self):
+        with torch.inference_mode():
+            return self.model(**self.arguments).pooler_output
+
+    def run(self, output):
+        self.forward().contiguous().numpy().tofile(output)
+        return {}
+
+    def time(self, repeats):
+        milliseconds = []
+        before = time.process_time()
+        for _ in range(repeats):
+            start = time.perf_counter()
+            self.forward()
+            milliseconds.append((time.perf_counter() - start) * 1000)
+        return {"milliseconds": milliseconds, "cpuMilliseconds": (time.process_time() - before) * 1000}
+
+
+def main():
+    towers = Towers()
+    for line in sys.stdin:
+        settings = json.loads(line)
+        try:
+            answer = getattr(towers, settings.pop("request"))(**settings)
+        except Exception as error:  # the other end reports it
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

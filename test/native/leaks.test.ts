@@ -1,0 +1,32 @@
+/** Memory stays flat over thousands of calls. */
+import { describe, expect, it } from 'vitest';
+import { describeEnd, runProgram, sanitized } from '../support/child.js';
+import { checkpointFolder } from '../support/golden.js';
+
+/** Bytes a call; the smallest of the core's objects with its inputs is larger. */
+const limit = 1024;
+
+// A sanitizer keeps freed memory for a while, to catch its use.
+describe.skipIf(sanitized)('memory is flat over', () => {
+  it.each([
+    ['embedImages', 1500],
+    ['visionForward', 1500],
+    ['textForward', 1500],
+    ['kernels', 1500],
+    ['tensors', 3000],
+    ['abandonedTensors', 1500],
+    ['failures', 1500],
+    ['models', 200],
+  ])(
+    '%s',
+    async (scenario, calls) => {
+      const args = [scenario, String(calls), String(limit), checkpointFolder('naflex_hd64')];
+      const outcome = await runProgram('leaks', args, { execArgv: ['--expose-gc'], timeout: 180_000 });
+      expect(describeEnd(outcome)).toBe('exit 0');
+      const rounds = JSON.parse(outcome.stdout) as { native: number; heap: number }[];
+      const flat = rounds.some(({ native, heap }) => native < limit && heap < limit);
+      expect(flat, `bytes gained per call in each round: ${outcome.stdout}`).toBe(true);
+    },
+    200_000,
+  );
+});

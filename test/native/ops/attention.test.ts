@@ -1,0 +1,134 @@
+/** Attention on the CPU against the double-precision reference. */
+import { describe, expect, it } from 'vitest';
+import { attention, Tensor } from '../../../lib/kernels/index.js';
+import { relativeError } from '../../support/compare.js';
+import { Random } from '../../support/random.js';
+
+interface Case {
+  heads: number;
+  headDim: number;
+  queries: number[];
+  keys: number[];
+  causal?: boolean;
+  scale?: number;
+  /** Magnitude of the random values. */
+  size?: number;
+}
+
+const prefix = (lengths: number[]): Int32Array =>
+  Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b, 0))]);
+
+async function run(device: 'cpu' | 'reference', seed: number, entry: Case, threads?: number) {
+  const random = new Random(seed);
+  const { heads, headDim, queries, keys, size = 1 } = entry;
+  const tensor = (rows: number) =>
+    Tensor.from(random.floats(rows * heads * headDim, size), [rows, heads, headDim], { device });
+  const [queryOffsets, keyOffsets] = [prefix(queries), prefix(keys)];
+  const query = tensor(queryOffsets[queries.length] as number);
+  const key = tensor(keyOffsets[keys.length] as number);
+  const value = tensor(keyOffsets[keys.length] as number);
+  const { output, logSumExp } = await attention({
+    query,
+    key,
+    value,
+    queryOffsets,
+    keyOffsets,
+    ...(entry.causal === undefined ? {} : { causal: entry.causal }),
+    ...(entry.scale === undefined ? {} : { scale: entry.scale }),
+    ...(threads === undefined ? {} : { threads }),
+  });
+  return { output: await output.read(), logSumExp: await logSumExp.read() };
+}
+
+const same = (lengths: number[]) => ({ queries: lengths, keys: lengths });
+const cases: [string, Case][] = [
+  ['one token', { heads: 1, headDim: 1, ...same([1]) }],
+  ['B/16, ragged', { heads: 12, headDim: 64, ...same([196, 1, 64, 255]) }],
+  ['So400m, prime lengths', { heads: 3, headDim: 72, ...same([127, 251, 17]) }],
+  ['giant', { heads: 2, headDim: 96, ...same([130]) }],
+  ['odd head dimensions', { heads: 5, headDim: 7, ...same([33, 2]) }],
+  ['the largest head dimension', { heads: 2, headDim: 256, ...same([40, 70]) }],
+  ['an empty sequence among others', { heads: 2, headDim: 32, ...same([5, 0, 9]) }],
+  ['cross attention', { heads: 4, headDim: 64, queries: [3, 1, 64], keys: [100, 257, 1] }],
+  ['queries without keys', { heads: 2, headDim: 16, queries: [3, 4], keys: [0, 6] }],
+  ['causal', { heads: 3, headDim: 64, ...same([64, 65, 1, 130]), causal: true }],
+  ['causal over several tiles of keys', { heads: 2, headDim: 64, ...same([600, 257]), causal: true }],
+  ['wide heads over several tiles of keys', { heads: 1, headDim: 200, ...same([300, 129]) }],
+  ['causal with fewer keys than queries', { heads: 1, headDim: 24, queries: [9], keys: [4], causal: true }],
+  ['causal with more keys than queries', { heads: 1, headDim: 24, queries: [4], keys: [90], causal: true }],
+  ['large scores', { heads: 2, headDim: 64, ...same([90]), size: 12 }],
+  ['scale 0', { heads: 2, headDim: 8, ...same([31]), scale: 0 }],
+  ['a negative scale', { heads: 2, headDim: 40, ...same([50]), scale: -0.3 }],
+  ['long', { heads: 1, headDim: 64, ...same([1025]) }],
+];
+
+describe('attention', () => {
+  it.each(cases)('%s', async (_, entry) => {
+    const actual = await run('cpu', 1, entry);
+    const expected = await run('reference', 1, entry);
+    // A score of magnitude S is rounded to about S · 2⁻²⁴ in float32, whatever the kernel, and so are its exponential
+    // and the output in relative terms; the statistics show how large scores are.
+    const largest = Math.max(0, ...expected.logSumExp.filter(Number.isFinite).map(Math.abs));
+    expect(relativeError(actual.output, expected.output)).toBeLessThan(4e-6 + largest * 2 ** -23);
+    for (const [i, value] of expected.logSumExp.entries()) {
+      const found = actual.logSumExp[i] as number;
+      if (Number.isFinite(value)) expect(Math.abs(found - value)).toBeLessThan(3e-6 * Math.max(1, Math.abs(value)));
+      else expect(found).toBe(value);
+    }
+  });
+
+  it('agrees with the reference on random shapes', async () => {
+    const random = new Random(2024);
+    for (let round = 0; round < 40; round++) {
+      const lengths = () => Array.from({ length: random.integer(1, 4) }, () => random.integer(0, 90));
+      const queries = lengths();
+      const keys = random.next() < 0.5 ? queries : queries.map(() => random.integer(0, 90));
+      const entry = {
+        heads: random.integer(1, 5),
+        headDim: random.integer(1, 100),
+        queries,
+        keys,
+        causal: random.next() < 0.3,
+      };
+      const actual = await run('cpu', round, entry);
+      const expected = await run('reference', round, entry);
+      expect(relativeError(actual.output, expected.output), JSON.stringify(entry)).toBeLessThan(4e-6);
+    }
+  });
+
+  it('gives the same bits on any number of threads', async () => {
+    const entry = { heads: 3, headDim: 72, ...same([127, 64, 251]) };
+    const expected = await run('cpu', 7, entry, 1);
+    for (const threads of [2, 3, 8]) expect(await run('cpu', 7, entry, threads)).toEqual(expected);
+  });
+
+  it('passes NaN on to the queries that see it, and only to those', async () => {
+    const values = new Random(3).floats(4 * 8);
+    const poisoned = values.slice();
+    poisoned[8] = Number.NaN; // token 1
+    const tensor = (data: Float32Array) => Tensor.from(data, [4, 1, 8]);
+    const { output } = await attention({
+      query: tensor(values),
+      key: tensor(poisoned),
+      value: tensor(values),
+      queryOffsets: Int32Array.of(0, 2, 4),
+    });
+    const rows = await output.read();
+    expect(rows.subarray(0, 16).every(Number.isNaN)).toBe(true);
+    expect(rows.subarray(16).some(Number.isNaN)).toBe(false);
+  });
+
+  it('names what does not fit', async () => {
+    const tensor = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const query = tensor([4, 2, 8]);
+    await expect(attention({ query, key: tensor([4, 2, 9]), value: tensor([4, 2, 9]) })).rejects.toThrow(/key/);
+    await expect(attention({ query, key: query, value: tensor([3, 2, 8]) })).rejects.toThrow(/value/);
+    await expect(attention({ query: tensor([4, 16]), key: query, value: query })).rejects.toThrow(/query/);
+    for (const queryOffsets of [Int32Array.of(0, 3), Int32Array.of(1, 4), Int32Array.of(0, 5, 4), new Int32Array(0)])
+      await expect(attention({ query, key: query, value: query, queryOffsets })).rejects.toThrow(/queryOffsets/);
+    await expect(attention({ query, key: query, value: query, scale: Number.NaN })).rejects.toThrow(/scale/);
+    await expect(attention({ query: 1 } as never)).rejects.toThrow(TypeError);
+    const wide = tensor([1, 1, 257]);
+    await expect(attention({ query: wide, key: wide, value: wide })).rejects.toThrow(/256/);
+  });
+});
