@@ -45,7 +45,7 @@ describe('kernels', () => {
   it('count sizes whose product no integer holds', async () => {
     const input = Tensor.from(new Float32Array(0), [0, 5]);
     const table = Tensor.from(new Float32Array(8), [1, 1, 8]);
-    // 4 · (2^31 − 1)² tokens leave four after 64 bits; no shape may be taken for a small one.
+    // 4 · (2^31 − 1)² tokens are more than 64 bits hold.
     const spatialShapes = new Int32Array(8).fill(2 ** 31 - 1);
     await expectSiglipError(() => positionEmbedding({ table, spatialShapes }), 'ERR_SIGLIP_SHAPE', 'spatialShapes');
     await expectSiglipError(
