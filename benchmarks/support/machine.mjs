@@ -18,7 +18,7 @@ export async function describeMachine() {
     cpu: { model, ...familyAndModel(), cores, instructionSet },
     memoryGigabytes: Math.round(os.totalmem() / 1e9),
     load: os.loadavg().map((value) => Number(value.toFixed(2))),
-    system: `${os.type()} ${os.release()} ${os.arch()}`,
+    system: `${os.type()} ${os.release().split('-')[0]} ${os.arch()}`,
     node: process.version,
     siglip2: inspection.version,
     commit: commit(),

@@ -66,7 +66,13 @@ it('quantiles are interpolated and do not depend on the order', () => {
 });
 
 describe('interleave', () => {
-  const plan = { rounds: { least: 4, most: 6 }, seconds: 60, spread: 0.03, roundMilliseconds: 10, pause: 0 };
+  const plan = {
+    rounds: { hurried: 2, least: 4, most: 6 },
+    seconds: 60,
+    spread: 0.03,
+    roundMilliseconds: 10,
+    pause: 0,
+  };
   const fake = (name: string, turns: string[], times: number[]) => ({
     name,
     async time(repeats: number) {
@@ -78,8 +84,8 @@ describe('interleave', () => {
 
   it('warms up, sizes turns, rotates their order and stops when all are steady', async () => {
     const turns: string[] = [];
-    const { samples, cpu, rounds } = await interleave([fake('a', turns, [90, 5]), fake('b', turns, [90, 2])], plan);
-    expect(turns).toEqual(['a1', 'a1', 'b1', 'b1', 'a2', 'b5', 'b5', 'a2', 'a2', 'b5', 'b5', 'a2']);
+    const { samples, cpu, rounds } = await interleave([fake('a', turns, [90, 5]), fake('b', turns, [9, 2])], plan);
+    expect(turns).toEqual(['a1', 'b1', 'b1', 'a1', 'b5', 'b5', 'a1', 'a1', 'b5', 'b5', 'a1']);
     expect(rounds).toBe(4);
     expect(samples.get('a')).toEqual([5, 5, 5, 5]);
     expect(cpu.get('b')).toEqual([2, 2, 2, 2]);
@@ -89,6 +95,10 @@ describe('interleave', () => {
   it('goes on to the most rounds while one is unsteady', async () => {
     const restless = fake('a', [], [1, 10, 10, 20, 10, 20, 10, 20]);
     expect((await interleave([restless], plan)).rounds).toBe(6);
+  });
+
+  it('makes fewer rounds when the time is up', async () => {
+    expect((await interleave([fake('a', [], [5])], { ...plan, seconds: 0 })).rounds).toBe(2);
   });
 });
 
