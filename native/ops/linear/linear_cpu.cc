@@ -95,8 +95,10 @@ void multiply_block(const LinearArgs& args, const Block& block, float* scratch) 
   pack_rows(args.input.as<float>() + block.first_row * args.input.stride, args.input.stride, block.rows, in_features,
             rows);
 
-  for (std::int64_t group = 0; group < block.panels; group += kGroupPanels) {
-    const std::int64_t panels = block.panels - group < kGroupPanels ? block.panels - group : kGroupPanels;
+  // A single tile of rows has nothing to keep in the cache: each panel is read from end to end.
+  const std::int64_t group_panels = row_tiles == 1 ? 1 : kGroupPanels;
+  for (std::int64_t group = 0; group < block.panels; group += group_panels) {
+    const std::int64_t panels = block.panels - group < group_panels ? block.panels - group : group_panels;
     for (std::int64_t first = 0; first < in_features; first += depth) {
       const std::int64_t count = in_features - first < depth ? in_features - first : depth;
       for (std::int64_t p = 0; p < panels; ++p) {
@@ -105,7 +107,7 @@ void multiply_block(const LinearArgs& args, const Block& block, float* scratch) 
         for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
           const std::int64_t row = tile * kTileRows;
           const std::int64_t tile_rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
-          if (p + 1 < panels && row_tiles > 1) {
+          if (p + 1 < panels) {
             prefetch_part(block_weight + in_features * kTileColumns, count, tile, row_tiles);
           }
           float* const tile_sums = sums + (p * row_tiles + tile) * kTileSize;
