@@ -18,7 +18,12 @@ function memory() {
   return { peak: field('VmHWM'), anonymous: field('RssAnon'), file: field('RssFile') };
 }
 
-const result = { importing: imported - start, loading: loaded - imported, loadingCpu: (user + system) / 1000, afterLoading: memory() };
+const result = {
+  importing: imported - start,
+  loading: loaded - imported,
+  loadingCpu: (user + system) / 1000,
+  afterLoading: memory(),
+};
 if (images > 0) {
   const { kind: _, shape, arrays } = pixelInput(images, model.config.vision.imageSize ?? 64, 1);
   const before = performance.now();

@@ -107,7 +107,7 @@ await report(
     ],
     notes: [
       'Medians of fresh processes; in brackets the range of the middle 60 %. Load is the time of `Siglip2.load`, import that of loading the package and its addon.',
-      'Peak is the resident set\'s high-water mark (VmHWM), Node itself and mapped pages of the file included; held is memory that is not backed by a file. MB are 10⁶ bytes.',
+      "Peak is the resident set's high-water mark (VmHWM), Node itself and mapped pages of the file included; held is memory that is not backed by a file. MB are 10⁶ bytes.",
     ],
     raw: Object.fromEntries(runs),
   },

@@ -13,10 +13,10 @@ import { interleave, pairedRatios } from '../support/timing.mjs';
 
 const options = readOptions({
   ...peerOptions,
-  batches: { type: 'string', default: '1,8,32' },
+  batches: { type: 'string' },
   towers: { type: 'string', default: 'vision,text' },
 });
-const batches = options.batches.split(',').map(Number);
+const batches = (options.batches ?? (options.smoke ? '1,2' : '1,8,32')).split(',').map(Number);
 const checkpoint = options.checkpoint ?? (options.smoke ? tinyCheckpoint : await cachedCheckpoint('base-patch16-256'));
 const config = await readConfig(checkpoint);
 const leastRatio = 0.8;
@@ -25,7 +25,7 @@ function makeInput(tower, batch) {
   const { vision, text } = config;
   if (tower === 'text') return textInput(batch, text.maxPositionEmbeddings, text.vocabSize, batch);
   if (config.architecture === 'fixed') return pixelInput(batch, vision.imageSize, batch);
-  const side = Math.round(Math.sqrt(vision.numPatches));
+  const side = options.smoke ? 4 : Math.round(Math.sqrt(vision.numPatches));
   return patchInput(new Array(batch).fill([side, side]), side * side, vision.patchSize, batch);
 }
 
@@ -54,13 +54,18 @@ async function measureTower(tower) {
       const gate = [];
       if (batch > 1) gate.push(distinctRows(`${tower}, batch ${batch}: rows`, output, width));
       for (const peer of peers)
-        gate.push(compareRows(`${tower}, batch ${batch}: siglip2 against ${peer.name}`, output, await peer.run(), width));
+        gate.push(
+          compareRows(`${tower}, batch ${batch}: siglip2 against ${peer.name}`, output, await peer.run(), width),
+        );
       checks.push(...gate);
       requirePassed(gate);
 
       process.stderr.write(`${tower}, batch ${batch} (load ${currentLoad().toFixed(1)})\n`);
       const { samples, cpu, rounds } = await interleave(contestants, options.plan);
-      raw[`${tower}, batch ${batch}`] = { milliseconds: Object.fromEntries(samples), cpuMilliseconds: Object.fromEntries(cpu) };
+      raw[`${tower}, batch ${batch}`] = {
+        milliseconds: Object.fromEntries(samples),
+        cpuMilliseconds: Object.fromEntries(cpu),
+      };
       const { median, low, high } = summarize(samples.get('siglip2'));
       const perSecond = (milliseconds) => format((batch / milliseconds) * 1000);
       const row = [`${batch}`, rounds, `${perSecond(median)} (${perSecond(high)} to ${perSecond(low)})`];

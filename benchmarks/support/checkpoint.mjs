@@ -7,32 +7,46 @@ import { writeCheckpoint } from '../../dist/esm/model/write-checkpoint.js';
 import { cache } from './paths.mjs';
 import { fillNormal, generator } from './random.mjs';
 
-const towers = {
-  base: { hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, num_attention_heads: 12 },
-  large: { hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 24, num_attention_heads: 16 },
-  so400m: { hidden_size: 1152, intermediate_size: 4304, num_hidden_layers: 27, num_attention_heads: 16 },
-};
-const fixed = (tower, patch_size, image_size) => ({ tower, vision: { patch_size, image_size } });
-const naflex = (tower) => ({ tower, vision: { patch_size: 16, num_patches: 256 } });
+const tower = (hidden_size, intermediate_size, num_hidden_layers, num_attention_heads) => ({
+  hidden_size,
+  intermediate_size,
+  num_hidden_layers,
+  num_attention_heads,
+});
+const base = tower(768, 3072, 12, 12);
+const large = tower(1024, 4096, 24, 16);
+const so400m = tower(1152, 4304, 27, 16);
+const vocabulary = 256_000;
 
-/** The sizes that can be made, named as the released checkpoints are. */
+const fixed = (size, patch_size, image_size, vocab_size = vocabulary) => ({
+  type: 'siglip',
+  vision: { ...size, patch_size, image_size },
+  text: { ...size, vocab_size },
+});
+const naflex = (size) => ({
+  type: 'siglip2',
+  vision: { ...size, patch_size: 16, num_patches: 256 },
+  text: { ...size, vocab_size: vocabulary },
+});
+
+/** The sizes that can be made, named as the released checkpoints are; `tiny` is for tests. */
 export const sizes = {
-  'base-patch16-256': fixed('base', 16, 256),
-  'base-patch16-naflex': naflex('base'),
-  'large-patch16-256': fixed('large', 16, 256),
-  'so400m-patch14-384': fixed('so400m', 14, 384),
-  'so400m-patch16-naflex': naflex('so400m'),
+  'base-patch16-256': fixed(base, 16, 256),
+  'base-patch16-naflex': naflex(base),
+  'large-patch16-256': fixed(large, 16, 256),
+  'so400m-patch14-384': fixed(so400m, 14, 384),
+  'so400m-patch16-naflex': naflex(so400m),
+  tiny: fixed(tower(64, 96, 2, 2), 16, 64, 128),
 };
 
 function configOf(size, dtype) {
-  const { tower, vision } = sizes[size];
-  const type = 'num_patches' in vision ? 'siglip2' : 'siglip';
+  const { type, vision, text } = sizes[size];
   return {
     architectures: [type === 'siglip' ? 'SiglipModel' : 'Siglip2Model'],
     dtype,
     model_type: type,
-    text_config: { ...towers[tower], model_type: `${type}_text_model`, vocab_size: 256_000 },
-    vision_config: { ...towers[tower], ...vision, model_type: `${type}_vision_model` },
+    text_config: { ...text, model_type: `${type}_text_model` },
+    vision_config: { ...vision, model_type: `${type}_vision_model` },
   };
 }
 

@@ -16,16 +16,13 @@ export function compareRows(name, actual, expected, width, bounds = { difference
     let [largest, aa, ee, ae] = [0, 0, 0, 0];
     for (let i = start; i < start + width; i++) {
       const [a, e] = [actual[i], expected[i]];
-      const distance = Math.abs(a - e);
-      if (!(distance <= largest)) largest = distance; // also when it is not a number
+      largest = Math.max(largest, Math.abs(a - e)); // stays not-a-number once it is
       aa += a * a;
       ee += e * e;
       ae += a * e;
     }
-    const relative = largest / Math.sqrt(ee / width);
-    if (!(relative <= difference)) difference = relative;
-    const rowCosine = ae / Math.sqrt(aa * ee);
-    if (!(rowCosine >= cosine)) cosine = rowCosine;
+    difference = Math.max(difference, largest / Math.sqrt(ee / width));
+    cosine = Math.min(cosine, ae / Math.sqrt(aa * ee));
   }
   return {
     name,
@@ -59,5 +56,7 @@ export function distinctRows(name, rows, width) {
 export function requirePassed(checks) {
   const failed = checks.filter(({ passed }) => !passed);
   if (failed.length > 0)
-    throw new Error(`outputs are wrong, nothing is measured:\n${failed.map((c) => `  ${c.name}: ${c.detail}`).join('\n')}`);
+    throw new Error(
+      `outputs are wrong, nothing is measured:\n${failed.map((c) => `  ${c.name}: ${c.detail}`).join('\n')}`,
+    );
 }

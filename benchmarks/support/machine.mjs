@@ -18,7 +18,7 @@ export async function describeMachine() {
     cpu: { model, ...familyAndModel(), cores, instructionSet },
     memoryGigabytes: Math.round(os.totalmem() / 1e9),
     load: os.loadavg().map((value) => Number(value.toFixed(2))),
-    system: `${os.type()} ${os.release()} ${os.arch()}`,
+    system: `${os.type()} ${os.release().split('-')[0]} ${os.arch()}`,
     node: process.version,
     siglip2: inspection.version,
     commit: commit(),
@@ -47,7 +47,8 @@ function familyAndModel() {
 /** The commit that was measured; `+` when a tracked file differs from it. */
 function commit() {
   try {
-    const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const git = (...args) =>
+      execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
     // Results themselves are written by these programs and change nothing that is measured.
     const changed = git('status', '--porcelain', '--untracked-files=no', '--', ':!benchmarks/results', ':!docs').trim();
     return git('rev-parse', '--short=12', 'HEAD').trim() + (changed === '' ? '' : '+');

@@ -8,7 +8,7 @@ import { describeMachine } from './machine.mjs';
  * Prints a result and, given a folder, writes it there.
  * @param result `name`; `title`; `settings` (plain data); `checks` of the outputs, at least one; `limits`
  *   (`{ name, value, limit, unit, met }`); `tables` (`{ title, columns, rows }`); `notes` (sentences); `raw` (JSON only)
- * @param folder where to write; undefined: only print
+ * @param folder where to write; undefined, as in a smoke run: only print, and judge no limits
  * @returns the files written
  * @throws Error when a check failed: wrong outputs have no speed
  */
@@ -17,7 +17,7 @@ export async function report(result, folder) {
   requirePassed(result.checks);
   const machine = await describeMachine();
   const date = new Date().toISOString().slice(0, 10);
-  const markdown = toMarkdown(result, machine, date);
+  const markdown = toMarkdown(result, machine, date, folder === undefined ? [] : result.limits);
   process.stdout.write(`${markdown}\n`);
   if (folder === undefined) return [];
   mkdirSync(folder, { recursive: true });
@@ -35,7 +35,7 @@ function replaceFile(file, text) {
   return file;
 }
 
-function toMarkdown(result, machine, date) {
+function toMarkdown(result, machine, date, limits) {
   const { cpu } = machine;
   const family = cpu.family === undefined ? '' : ` (family ${cpu.family}, model ${cpu.modelNumber})`;
   const lines = [
@@ -44,12 +44,14 @@ function toMarkdown(result, machine, date) {
     `${date}, commit ${machine.commit}, siglip2 ${machine.siglip2}, Node ${machine.node}, ${machine.system}.`,
     `${cpu.model}${family}, ${cpu.cores} cores, ${cpu.instructionSet}, ${machine.memoryGigabytes} GB; load average at the end ${machine.load.join(', ')}.`,
     '',
-    ...Object.entries(result.settings).map(([key, value]) => `- ${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`),
+    ...Object.entries(result.settings).map(
+      ([key, value]) => `- ${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+    ),
     '',
   ];
   for (const table of result.tables) lines.push(`## ${table.title}`, '', ...toTable(table), '');
-  if (result.limits.length > 0) {
-    const rows = result.limits.map(({ name, value, limit, unit, met }) => [
+  if (limits.length > 0) {
+    const rows = limits.map(({ name, value, limit, unit, met }) => [
       name,
       `${format(value)} ${unit}`.trim(),
       limit,

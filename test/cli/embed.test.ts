@@ -1,10 +1,12 @@
 /** `siglip2 embed`: files of embeddings. */
+import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Siglip2 } from '../../lib/index.js';
-import { checkpoint, checkpointWithNaN, documentOf, images, siglip2 } from '../support/command-line.js';
+import { builtFile, checkpoint, checkpointWithNaN, documentOf, images, siglip2 } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
 
 let model: Siglip2;
@@ -97,7 +99,7 @@ describe('images that cannot be read', () => {
     const good = ['02_rgb_17x31.png', '08_gray_200x150.png', '12_photo_chelsea_300x240.png'].map(picture);
     const out = path.join(folder, 'o.npy');
     const operands = [good[0] as string, folder, good[1] as string, 'nothing.png', good[2] as string];
-    const result = await siglip2(['embed', ...operands, '--out', out, '--batch-size', '2', '--json', ...withModel]);
+    const result = await siglip2(['embed', ...operands, '--out', out, '--batch-size', '4', '--json', ...withModel]);
     expect(result.code).toBe(1);
     const { skipped, shape } = documentOf<{ skipped: { path: string; code: string }[]; shape: number[] }>(result);
     expect(shape).toEqual([3, 128]);
@@ -171,6 +173,25 @@ describe('an interruption', () => {
     expect(readdirSync(out)).toEqual(['o.npy']);
     expect(readFileSync(path.join(out, 'o.npy'), 'utf8')).toBe('older');
   });
+});
+
+it('leaves no part of a file when the process ends at once, as it does at a second signal', () => {
+  const folder = temporaryFolder({ '.other.new': 'x' });
+  const program = `
+    import { writeEmbeddings } from ${JSON.stringify(pathToFileURL(builtFile('cli/npy.js')))};
+    const output = { kind: 'npy', file: 'o.npy', items: 'o.items.jsonl' };
+    await writeEmbeddings(output, 2, async (add) => {
+      await add([{ item: { text: 'a' }, embedding: new Float32Array(2) }]);
+      console.log(readdirSync('.').length);
+      process.exit(130);
+    });`;
+  const result = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', `import { readdirSync } from 'node:fs';${program}`],
+    { cwd: folder, encoding: 'utf8' },
+  );
+  expect(result).toMatchObject({ status: 130, stdout: '3\n', stderr: '' });
+  expect(readdirSync(folder)).toEqual(['.other.new']);
 });
 
 describe('mistakes', () => {

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkpoint, documentOf, images, siglip2 } from '../support/command-line.js';
+import { builtFile, checkpoint, documentOf, images, siglip2 } from '../support/command-line.js';
 
 const manifest = JSON.parse(readFileSync(path.join(images, '..', '..', '..', 'package.json'), 'utf8')) as {
   version: string;
@@ -99,9 +99,8 @@ describe('errors', () => {
   });
 
   it.skipIf(process.platform !== 'linux')('include output that cannot be written', async () => {
-    const main = path.join(images, '..', '..', '..', 'dist', 'esm', 'cli', 'main.js');
     const full = openSync('/dev/full', 'w');
-    const result = spawnSync(process.execPath, [main, 'inspect'], {
+    const result = spawnSync(process.execPath, [builtFile('cli/main.js'), 'inspect'], {
       stdio: ['ignore', full, 'pipe'],
       encoding: 'utf8',
     });

@@ -6,22 +6,23 @@ import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from './folders.js';
 
 const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
-const main = path.join(root, 'dist', 'esm', 'cli', 'main.js');
 
 /** The checkpoint that is stored in plain form. */
 export const checkpoint = path.join(root, 'test', 'fixtures', 'checkpoints', 'naflex_hd64');
 export const images = path.join(root, 'test', 'fixtures', 'images');
 
-/** These tests are about what is installed, so they need a build, and one of these sources. */
-function requireBuild(): void {
-  if (!existsSync(main)) throw new Error('dist/ is missing; build it with: npm run build:ts');
-  const built = statSync(main).mtimeMs;
+/** A compiled file. These tests are about what is installed, so they need a build, and one of these sources. */
+export function builtFile(name: string): string {
+  const file = path.join(root, 'dist', 'esm', name);
+  if (!existsSync(file)) throw new Error('dist/ is missing; build it with: npm run build:ts');
+  const built = statSync(file).mtimeMs;
   const sources = readdirSync(path.join(root, 'lib'), { recursive: true, encoding: 'utf8' });
   const newer = sources.find((name) => {
     const entry = statSync(path.join(root, 'lib', name));
     return entry.isFile() && entry.mtimeMs > built;
   });
   if (newer !== undefined) throw new Error(`dist/ is older than lib/${newer}; build it with: npm run build:ts`);
+  return file;
 }
 
 export interface Outcome {
@@ -40,12 +41,11 @@ export interface RunOptions {
 
 /** Runs `siglip2` with these operands and options until it ends. */
 export async function siglip2(operands: string[], options: RunOptions = {}): Promise<Outcome> {
-  requireBuild();
   const environment: Record<string, string | undefined> = { ...process.env };
   for (const name of Object.keys(environment))
     if (/^(HF_|HUGGING|TRANSFORMERS_|DEBUG$|NO_COLOR$|FORCE_COLOR$|LC_|LANG$)/.test(name))
       environment[name] = undefined;
-  const child = spawn(process.execPath, [main, ...operands], {
+  const child = spawn(process.execPath, [builtFile('cli/main.js'), ...operands], {
     cwd: options.cwd ?? root,
     env: { ...environment, LANG: 'C.UTF-8', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -53,7 +53,7 @@ export function shardedFiles(): Record<string, Buffer> {
 
 /** Short waits: the tests are about what happens, not about how long it takes. */
 export const quick: CheckpointOptions = {
-  retry: { attempts: 3, delay: 5, maximumDelay: 10, maximumRetryAfter: 2_000, stallTimeout: 400 },
+  retry: { attempts: 3, delay: 5, maximumDelay: 10, maximumRetryAfter: 2_000, stallTimeout: 1500 },
 };
 
 export interface HubFixture {

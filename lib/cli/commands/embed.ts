@@ -190,5 +190,5 @@ function report(terminal: Terminal, { output, kind, rows, dim, skipped, seconds 
   const beside = output.items === undefined ? '' : `; ${printable(output.items)} says what each row belongs to`;
   const left = skipped.length === 0 ? '' : `, ${count(skipped.length)} skipped`;
   terminal.print(`${printable(output.file)}: ${what}${beside}`);
-  terminal.print(`${count(rows)} ${kind} embedded in ${duration(seconds)}${left}`);
+  terminal.print(`${plural(rows, kind.slice(0, -1))} embedded in ${duration(seconds)}${left}`);
 }

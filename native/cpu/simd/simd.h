@@ -16,6 +16,7 @@
 //   select_negative(x, a, b)              a where x < 0, else b
 //   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
 //   reduce_add(v)                         the sum of all lanes
+//   prefetch(p)                           asks for the cache line at p, for reading, in the L2 cache
 //   transpose(rows)                       kLanes vectors as a square matrix
 #pragma once
 
@@ -24,11 +25,7 @@
 
 #include "cpu/isa.h"
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define SIGLIP2_INLINE __forceinline
-#else
 #define SIGLIP2_INLINE inline __attribute__((always_inline))
-#endif
 
 // Before a short loop over registers: unrolled while arrays of Vec can still become registers.
 #define SIGLIP2_UNROLL _Pragma("GCC unroll 16")
@@ -40,3 +37,11 @@
 #else
 #include "cpu/simd/vec_generic.h"
 #endif
+
+namespace siglip2::SIGLIP2_ISA {
+
+SIGLIP2_INLINE void prefetch(const float* address) {
+  __builtin_prefetch(address, 0, 2);
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

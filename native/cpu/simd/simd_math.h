@@ -24,22 +24,16 @@ SIGLIP2_INLINE Vec exp_fraction(Vec r) {
   return multiply_add(r * r, q, r) + broadcast(1.0f);
 }
 
-// factor · fraction · 2ⁿ for n = rounded − kRound in [−252, 254]: in two steps, so that the result may be subnormal
-// without a second rounding, and no power overflows alone.
-SIGLIP2_INLINE Vec scale_twice(Vec factor, Vec fraction, Vec rounded) {
-  const Vec n = rounded - broadcast(kRound);
-  const Vec half = multiply_add(n, broadcast(0.5f), broadcast(kRound));
-  const Vec rest = n - (half - broadcast(kRound)) + broadcast(kRound);
-  return factor * fraction * power_of_two_bits(half) * power_of_two_bits(rest);
-}
-
 // eˣ to about one unit in the last place; subnormal results are gradual, −∞ gives 0, NaN stays NaN.
 SIGLIP2_INLINE Vec exp(Vec x) {
   const Vec bounded = min(broadcast(90.0f), max(broadcast(-110.0f), x));
   const Vec rounded = multiply_add(bounded, broadcast(kLog2E), broadcast(kRound));
   const Vec n = rounded - broadcast(kRound);
   const Vec r = multiply_add(n, broadcast(-kLn2Low), multiply_add(n, broadcast(-kLn2High), bounded));
-  return scale_twice(broadcast(1.0f), exp_fraction(r), rounded);
+  // 2ⁿ in two steps: the result may be subnormal, or close to overflow, where 2ⁿ is neither.
+  const Vec half = multiply_add(n, broadcast(0.5f), broadcast(kRound));
+  const Vec rest = n - (half - broadcast(kRound)) + broadcast(kRound);
+  return exp_fraction(r) * power_of_two_bits(half) * power_of_two_bits(rest);
 }
 
 // 2ˣ for x ≤ 0 to about one unit in the last place; results below 2⁻¹²⁶ become 0, NaN stays NaN. The exponential of
@@ -63,23 +57,23 @@ SIGLIP2_INLINE Vec gelu_tanh(Vec z) {
   // a has few enough bits that (a + b z²) − a is exact.
   const Vec a = broadcast(1.595768928527832f), a_low = broadcast(1.930779e-07f);
   const Vec b = broadcast(0.071354814f), b_low = broadcast(2.3988325e-09f);
-  // At ±12 the result has long been z or −0.
-  const Vec bounded = min(broadcast(12.0f), max(broadcast(-12.0f), z));
-  const Vec magnitude = select_negative(bounded, bounded, zero() - bounded);  // −|z|
+  const Vec least = broadcast(-11.6f);                   // the result has long been −0 there
+  const Vec magnitude = max(least, min(z, zero() - z));  // −|z|
   const Vec square = magnitude * magnitude;
   const Vec square_low = fused_multiply_add(magnitude, magnitude, zero() - square);
   const Vec sum = fused_multiply_add(b, square, a);
-  Vec sum_low = fused_multiply_add(b, square, a - sum) + a_low;
-  sum_low = multiply_add(b_low, square, sum_low);
+  Vec sum_low = fused_multiply_add(b, square, a - sum);
+  sum_low = sum_low + multiply_add(b_low, square, a_low);
   sum_low = multiply_add(b, square_low, sum_low);
 
   const Vec rounded = multiply_add(magnitude * sum, broadcast(kLog2E), broadcast(kRound));
   const Vec n = rounded - broadcast(kRound);
   const Vec r_high = fused_multiply_add(magnitude, sum, n * broadcast(-kLn2High));
   const Vec r = r_high + multiply_add(n, broadcast(-kLn2Low), magnitude * sum_low);
-  const Vec fraction = exp_fraction(r);
-  const Vec decay = scale_twice(broadcast(1.0f), fraction, rounded);  // e^−|2u|
-  const Vec numerator = select_negative(bounded, scale_twice(bounded, fraction, rounded), z);
+  // n is from −188 to 0, and the product with z may be normal where 2ⁿ is not: 2ⁿ⁺⁶⁴ first, then 2⁻⁶⁴.
+  const Vec raised = exp_fraction(r) * power_of_two_bits(n + broadcast(kRound + 64.0f));
+  const Vec decay = raised * broadcast(0x1p-64f);  // e^−|2u|
+  const Vec numerator = select_negative(z, magnitude * raised * broadcast(0x1p-64f), z);
   return numerator / (broadcast(1.0f) + decay);
 }
 

@@ -21,8 +21,8 @@ namespace siglip2::SIGLIP2_ISA {
 namespace {
 
 constexpr std::int64_t kMostDepth = 384;
-constexpr std::int64_t kMostRows = 128 / kTileRows * kTileRows;
-constexpr std::int64_t kGroupPanels = 256 / kTileColumns;
+constexpr std::int64_t kMostRows = 256 / kTileRows * kTileRows;
+constexpr std::int64_t kGroupPanels = 128 / kTileColumns;
 constexpr std::int64_t kTileSize = kTileRows * kTileColumns;
 // Work below this number of multiply-adds is not worth a second thread.
 constexpr std::int64_t kLeastTaskWork = 100000;
@@ -76,6 +76,15 @@ std::int64_t scratch_floats(std::int64_t rows, std::int64_t in_features) {
   return kGroupPanels * row_tiles * kTileSize + row_tiles * kTileRows * in_features + kLanes;
 }
 
+// Brings part `index` of `parts` of a panel's block of `depth` to the L2 cache: it is used next, for all rows.
+void prefetch_part(const float* panel, std::int64_t depth, std::int64_t index, std::int64_t parts) {
+  constexpr std::int64_t kLine = 64 / sizeof(float);
+  const std::int64_t lines = depth * kTileColumns / kLine;
+  for (std::int64_t line = lines * index / parts; line < lines * (index + 1) / parts; ++line) {
+    prefetch(panel + line * kLine);
+  }
+}
+
 void multiply_block(const LinearArgs& args, const Block& block, float* scratch) {
   const std::int64_t in_features = args.weight.in_features;
   const std::int64_t depth = depth_of_blocks(in_features);
@@ -86,18 +95,23 @@ void multiply_block(const LinearArgs& args, const Block& block, float* scratch) 
   pack_rows(args.input.as<float>() + block.first_row * args.input.stride, args.input.stride, block.rows, in_features,
             rows);
 
-  for (std::int64_t group = 0; group < block.panels; group += kGroupPanels) {
-    const std::int64_t panels = block.panels - group < kGroupPanels ? block.panels - group : kGroupPanels;
+  // A single tile of rows has nothing to keep in the cache: each panel is read from end to end.
+  const std::int64_t group_panels = row_tiles == 1 ? 1 : kGroupPanels;
+  for (std::int64_t group = 0; group < block.panels; group += group_panels) {
+    const std::int64_t panels = block.panels - group < group_panels ? block.panels - group : group_panels;
     for (std::int64_t first = 0; first < in_features; first += depth) {
       const std::int64_t count = in_features - first < depth ? in_features - first : depth;
       for (std::int64_t p = 0; p < panels; ++p) {
         const std::int64_t panel = block.first_panel + group + p;
+        const float* const block_weight = weight + (panel * in_features + first) * kTileColumns;
         for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
           const std::int64_t row = tile * kTileRows;
           const std::int64_t tile_rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
+          if (p + 1 < panels) {
+            prefetch_part(block_weight + in_features * kTileColumns, count, tile, row_tiles);
+          }
           float* const tile_sums = sums + (p * row_tiles + tile) * kTileSize;
-          multiply_tile(static_cast<int>(tile_rows), {rows + row * in_features + first * kTileRows,
-                                                      weight + (panel * in_features + first) * kTileColumns, count,
+          multiply_tile(static_cast<int>(tile_rows), {rows + row * in_features + first * kTileRows, block_weight, count,
                                                       tile_sums, kTileColumns, first != 0});
           if (first + count == in_features) {
             finish_tile(args, tile_sums, block.first_row + row, tile_rows, panel * kTileColumns);

@@ -52,6 +52,8 @@ const cases: [string, Case][] = [
   ['cross attention', { heads: 4, headDim: 64, queries: [3, 1, 64], keys: [100, 257, 1] }],
   ['queries without keys', { heads: 2, headDim: 16, queries: [3, 4], keys: [0, 6] }],
   ['causal', { heads: 3, headDim: 64, ...same([64, 65, 1, 130]), causal: true }],
+  ['causal over several tiles of keys', { heads: 2, headDim: 64, ...same([600, 257]), causal: true }],
+  ['wide heads over several tiles of keys', { heads: 1, headDim: 200, ...same([300, 129]) }],
   ['causal with fewer keys than queries', { heads: 1, headDim: 24, queries: [9], keys: [4], causal: true }],
   ['causal with more keys than queries', { heads: 1, headDim: 24, queries: [4], keys: [90], causal: true }],
   ['large scores', { heads: 2, headDim: 64, ...same([90]), size: 12 }],
