@@ -45,6 +45,7 @@ export async function startContestants(settings, options) {
       return { ours, peers, descriptions, missing, close };
     }
     for (const name of options.peers.split(',').filter((wanted) => wanted !== '')) {
+      if (!(name in known)) throw new RangeError(`--peers: expected ${Object.keys(known).join(' or ')}, got ${name}`);
       const found = await known[name](settings, options);
       if (found.missing === undefined) peers.push(await start(name, found.command, found.args, found.extra));
       else missing.push(`${name} was not measured: ${found.missing}.`);
