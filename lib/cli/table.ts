@@ -53,9 +53,10 @@ export function plural(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }
 
-/** Seconds as people say them: `8 s`, `2 min 05 s`, `3 h 20 min`. */
+/** Seconds as people say them: `under 1 s`, `8 s`, `2 min 05 s`, `3 h 20 min`. */
 export function duration(seconds: number): string {
-  const whole = Math.max(Math.round(seconds), 0);
+  if (seconds < 1) return 'under 1 s';
+  const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   const two = (value: number): string => String(value).padStart(2, '0');
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;

@@ -19,8 +19,14 @@ export interface SaveOptions {
 
 const storedName = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const;
 const bytesOf: Partial<Record<SafetensorsDType, number>> = { F32: 4, F16: 2, BF16: 2 };
-/** Files that belong to a checkpoint and are copied as they are. */
-const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'tokenizer.model'];
+/** Files that belong to a checkpoint and are copied as they are. The last one marks weights that mean nothing. */
+const copiedFiles = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'tokenizer.model',
+  'RANDOM_WEIGHTS',
+];
 
 /** Writes a loaded model in Hugging Face layout; see `Siglip2.save`. */
 export async function saveModel(model: LoadedModel, folder: string, options?: SaveOptions): Promise<void> {
@@ -47,7 +53,7 @@ export async function saveModel(model: LoadedModel, folder: string, options?: Sa
   await writeCheckpoint(folder, {
     configJson: dtype === undefined ? config : { ...config, dtype: checked.dtype },
     preprocessorJson: preprocessor,
-    tokenizerFiles: await existingFiles(model.folder, tokenizerFiles),
+    tokenizerFiles: await existingFiles(model.folder, copiedFiles),
     tensors,
     maxShardBytes,
   });

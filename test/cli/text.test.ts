@@ -40,7 +40,7 @@ describe('numbers', () => {
   ])('%d bytes are %s', (value, text) => expect(bytes(value)).toBe(text));
 
   it.each([
-    [0.4, '0 s'],
+    [0.4, 'under 1 s'],
     [59.6, '1 min 00 s'],
     [125, '2 min 05 s'],
     [7320, '2 h 02 min'],
