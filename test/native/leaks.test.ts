@@ -27,7 +27,7 @@ describe.skipIf(sanitized)('memory is flat over', () => {
       expect(describeEnd(outcome)).toBe('exit 0');
       const rounds = JSON.parse(outcome.stdout) as { native: number; heap: number }[];
       const flat = rounds.some(({ native, heap }) => native < limit && heap < limit);
-      expect(flat, `bytes gained per call in each round: ${outcome.stdout}`).toBe(true);
+      expect(flat, `bytes gained per call after each round: ${outcome.stdout}`).toBe(true);
     },
     200_000,
   );
