@@ -1,7 +1,9 @@
-// Repeats calls in rounds, until a round gains less memory than the limit, five at most. Needs --expose-gc. Arguments:
-// scenario, calls in a round, limit in bytes a call, checkpoint folder. Prints JSON: for each round the bytes gained per
-// call outside and inside of JavaScript's heap.
+// Repeats calls in rounds, until they have gained less memory than the limit, five at most. Needs --expose-gc. Arguments:
+// scenario, calls in a round, limit in bytes a call, checkpoint folder. Prints JSON: after each round, the bytes gained
+// per call since the first, outside and inside of JavaScript's heap.
+import { existsSync, readFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
+import { getHeapStatistics } from 'node:v8';
 import { loadNative, loadPackage, ramp, textInput, visionInput } from './package.mjs';
 
 const [scenario, calls, limit, folder] = [
@@ -72,23 +74,27 @@ async function measure() {
     globalThis.gc();
     await turn(); // finalizers run between two turns of the event loop
   }
-  const { rss, heapTotal, heapUsed } = process.memoryUsage();
-  return { native: rss - heapTotal, heap: heapUsed };
+  const { rss, heapUsed } = process.memoryUsage();
+  const heapResident = getHeapStatistics().total_physical_size;
+  // Pages of files come and go with the system's needs; what this process has allocated does not.
+  const status = existsSync('/proc/self/status') ? readFileSync('/proc/self/status', 'latin1') : '';
+  const anonymous = /^RssAnon:\s*(\d+) kB$/m.exec(status);
+  return { native: (anonymous === null ? rss : Number(anonymous[1]) * 1024) - heapResident, heap: heapUsed };
 }
 
 async function repeat(count) {
   for (let i = 0; i < count; i++) await scenarios[scenario]();
 }
 
-// What leaks grows in every round; what only settles (allocator, compiled code) does not.
+// What leaks keeps growing; what only settles (allocator, compiled code) becomes less per call with every round.
 await repeat(calls);
+const before = await measure();
 const gained = [];
-for (let round = 0; round < 5; round++) {
-  const before = await measure();
+for (let round = 1; round <= 5; round++) {
   await repeat(calls);
   const after = await measure();
-  const native = (after.native - before.native) / calls;
-  const heap = (after.heap - before.heap) / calls;
+  const native = (after.native - before.native) / (round * calls);
+  const heap = (after.heap - before.heap) / (round * calls);
   gained.push({ native, heap });
   if (native < limit && heap < limit) break;
 }
