@@ -11,15 +11,24 @@ import { quick, thorough } from './timing.mjs';
  * @returns their values and: `smoke`; `plan` of the timing; `threads`; `results`, the folder to write to or undefined
  */
 export function readOptions(extra = {}) {
-  const { values } = parseArgs({
-    options: {
-      smoke: { type: 'boolean', default: false },
-      results: { type: 'string', default: path.join(benchmarks, 'results') },
-      seconds: { type: 'string' },
-      threads: { type: 'string', default: String(os.availableParallelism()) },
-      ...extra,
-    },
-  });
+  const options = {
+    smoke: { type: 'boolean', default: false },
+    results: { type: 'string', default: path.join(benchmarks, 'results') },
+    seconds: { type: 'string' },
+    threads: { type: 'string', default: String(os.availableParallelism()) },
+    ...extra,
+  };
+  let values;
+  try {
+    ({ values } = parseArgs({ options }));
+  } catch (error) {
+    console.error(
+      `${error.message}\nOptions: ${Object.keys(options)
+        .map((name) => `--${name}`)
+        .join(' ')}`,
+    );
+    process.exit(2);
+  }
   const plan = values.smoke ? quick : thorough;
   return {
     ...values,
