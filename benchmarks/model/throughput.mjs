@@ -68,7 +68,7 @@ async function measureTower(tower) {
       };
       const { median, low, high } = summarize(samples.get('siglip2'));
       const perSecond = (milliseconds) => format((batch / milliseconds) * 1000);
-      const row = [`${batch}`, rounds, `${perSecond(median)} (${perSecond(high)} to ${perSecond(low)})`];
+      const row = [`${batch}`, `${rounds}`, `${perSecond(median)} (${perSecond(high)} to ${perSecond(low)})`];
       for (const peer of peers) {
         const ratio = summarize(pairedRatios(samples.get(peer.name), samples.get('siglip2')));
         row.push(perSecond(summarize(samples.get(peer.name)).median));

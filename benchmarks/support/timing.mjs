@@ -2,9 +2,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { median, spread } from './statistics.mjs';
 
-/** How long to measure. `spread` is the width of the middle 60 % that counts as steady. */
+/**
+ * How long to measure: rounds, of which `hurried` are enough when the time is up; `spread`, the width of the middle 60 %
+ * that counts as steady; how long a contestant's turn is, and the pause before it.
+ */
 export const thorough = {
-  rounds: { least: 5, most: 25 },
+  rounds: { hurried: 3, least: 5, most: 25 },
   seconds: 90,
   spread: 0.03,
   roundMilliseconds: 250,
