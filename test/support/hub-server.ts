@@ -210,8 +210,8 @@ export class HubServer {
     }
     response.write(body.subarray(0, cut), () => {
       if (fault.clean) response.end();
-      // The bytes before the cut are given the time to arrive.
-      else if (fault.dropAfter !== undefined) setTimeout(() => response.destroy(), 20);
+      // The bytes before the cut are given the time to arrive: what a client has received but not yet read is lost.
+      else if (fault.dropAfter !== undefined) setTimeout(() => response.destroy(), 400);
     });
     if (cut === 0) response.flushHeaders();
   }
