@@ -79,7 +79,7 @@ export async function resolveCheckpoint(
  * Downloads a checkpoint of the hub into the cache and says what it consists of.
  *
  * @param repository Hub id, `organisation/name`.
- * @throws what {@link resolveCheckpoint} throws.
+ * @throws what `resolveCheckpoint` throws.
  */
 export async function downloadCheckpoint(
   repository: string,
