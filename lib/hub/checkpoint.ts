@@ -79,7 +79,8 @@ export async function resolveCheckpoint(
  * Downloads a checkpoint of the hub into the cache and says what it consists of.
  *
  * @param repository Hub id, `organisation/name`.
- * @throws what `resolveCheckpoint` throws.
+ * @throws RangeError for something that is no hub id; SiglipError `ERR_SIGLIP_HUB`, `ERR_SIGLIP_OFFLINE`,
+ *   `ERR_SIGLIP_CHECKPOINT` (weight files whose index is hostile or damaged), `ERR_SIGLIP_ABORTED`.
  */
 export async function downloadCheckpoint(
   repository: string,
