@@ -38,8 +38,43 @@ struct AttentionArgs {
   MatrixView log_sum_exp;  // data == nullptr: not wanted
 };
 
+// Gradients of attention, recomputing the weights p_ij = exp(scale · q_i·k_j − log_sum_exp_i) from the forward pass's
+// log_sum_exp (FlashAttention, arXiv 2205.14135, appendix B). With D_i = grad_output_i · output_i and
+// s_ij = p_ij (grad_output_i · v_j − D_i):
+//
+//   grad_value_j = Σ_i p_ij grad_output_i,  grad_query_i = scale Σ_j s_ij k_j,  grad_key_j = scale Σ_i s_ij q_i
+//
+//   query, key, value, offsets, heads, head_dim, causal, scale   as in the forward pass
+//   output, grad_output                [Σ queries, heads·head_dim]  float32
+//   log_sum_exp                        [Σ queries, heads]           float32
+//   grad_query                         [Σ queries, heads·head_dim]  float32, overwritten
+//   grad_key, grad_value               [Σ keys, heads·head_dim]     float32, overwritten
+//
+// No gradient may overlap an input; strides are free (gradients may be slices of one joint matrix). A query without
+// keys has gradient 0, a key without queries too. Deterministic: results do not depend on the number of threads.
+struct AttentionBackwardArgs {
+  ConstMatrixView query;
+  ConstMatrixView key;
+  ConstMatrixView value;
+  const std::int32_t* query_offsets = nullptr;
+  const std::int32_t* key_offsets = nullptr;
+  std::int64_t sequences = 0;
+  int heads = 1;
+  int head_dim = 0;
+  bool causal = false;
+  float scale = 1.0f;
+  ConstMatrixView output;
+  ConstMatrixView log_sum_exp;
+  ConstMatrixView grad_output;
+  MatrixView grad_query;
+  MatrixView grad_key;
+  MatrixView grad_value;
+};
+
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args);
+void attention_backward(const OpTable& table, OpContext& context, const AttentionBackwardArgs& args);
 
 void attention_reference(OpContext& context, const AttentionArgs& args);
+void attention_backward_reference(OpContext& context, const AttentionBackwardArgs& args);
 
 }  // namespace siglip2

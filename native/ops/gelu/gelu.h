@@ -16,8 +16,23 @@ struct GeluArgs {
   MatrixView output;
 };
 
+// grad_input = grad_output · gelu′(input), with gelu′(z) = ½(1 + tanh u) + ½ z (1 − tanh² u) u′,
+// u = √(2/π)(z + 0.044715 z³), u′ = √(2/π)(1 + 0.134145 z²).
+//
+//   input, grad_output  [rows, columns]  float32
+//   grad_input          [rows, columns]  float32, overwritten; may be grad_output
+//
+// Absolute error of the derivative (which is of order 1) at most some 1e-6; 0 at −∞ and 1 at +∞.
+struct GeluBackwardArgs {
+  ConstMatrixView input;
+  ConstMatrixView grad_output;
+  MatrixView grad_input;
+};
+
 void gelu(const OpTable& table, OpContext& context, const GeluArgs& args);
+void gelu_backward(const OpTable& table, OpContext& context, const GeluBackwardArgs& args);
 
 void gelu_reference(OpContext& context, const GeluArgs& args);
+void gelu_backward_reference(OpContext& context, const GeluBackwardArgs& args);
 
 }  // namespace siglip2

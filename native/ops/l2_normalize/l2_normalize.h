@@ -16,8 +16,22 @@ struct L2NormalizeArgs {
   MatrixView output;
 };
 
+// Gradient of the scaling: with y = input / ‖input‖, grad_input = (grad_output − (grad_output · y) y) / ‖input‖.
+//
+//   input, grad_output  [rows, width]  float32; `input` as it was before the scaling
+//   grad_input          [rows, width]  float32, overwritten; may be grad_output
+//
+// Accumulated in double precision. The gradient of a row of zeros, where the function has none, is 0.
+struct L2NormalizeBackwardArgs {
+  ConstMatrixView input;
+  ConstMatrixView grad_output;
+  MatrixView grad_input;
+};
+
 void l2_normalize(const OpTable& table, OpContext& context, const L2NormalizeArgs& args);
+void l2_normalize_backward(const OpTable& table, OpContext& context, const L2NormalizeBackwardArgs& args);
 
 void l2_normalize_reference(OpContext& context, const L2NormalizeArgs& args);
+void l2_normalize_backward_reference(OpContext& context, const L2NormalizeBackwardArgs& args);
 
 }  // namespace siglip2

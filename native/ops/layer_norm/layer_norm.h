@@ -19,8 +19,34 @@ struct LayerNormArgs {
   MatrixView output;
 };
 
+// Gradients of layer normalisation. With x̂ = (input − mean)/√(variance + epsilon) and g = grad_output · weight:
+//
+//   grad_input = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon)
+//   grad_weight += Σ_rows grad_output · x̂,   grad_bias += Σ_rows grad_output
+//
+//   input, grad_output       [rows, width]  float32
+//   grad_input               [rows, width]  float32, overwritten, or added to when `accumulate` is set (the residual
+//                            path around the layer); must not overlap grad_output or input
+//   grad_weight, grad_bias   [width]        float32, accumulated into; both or neither
+//   statistics               [rows, 2]      float32 workspace, overwritten
+//
+// Sums over rows run in order in float32 or better; results do not depend on the number of threads.
+struct LayerNormBackwardArgs {
+  ConstMatrixView input;
+  const float* weight = nullptr;
+  float epsilon = 1e-6f;
+  ConstMatrixView grad_output;
+  MatrixView grad_input;
+  bool accumulate = false;
+  float* grad_weight = nullptr;
+  float* grad_bias = nullptr;
+  MatrixView statistics;
+};
+
 void layer_norm(const OpTable& table, OpContext& context, const LayerNormArgs& args);
+void layer_norm_backward(const OpTable& table, OpContext& context, const LayerNormBackwardArgs& args);
 
 void layer_norm_reference(OpContext& context, const LayerNormArgs& args);
+void layer_norm_backward_reference(OpContext& context, const LayerNormBackwardArgs& args);
 
 }  // namespace siglip2

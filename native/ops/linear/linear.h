@@ -30,6 +30,9 @@ struct PackWeightArgs {
   const ConstMatrixView* parts = nullptr;
   int part_count = 0;
   void* packed = nullptr;  // packed_weight_bytes(Σ out_i, in_features) bytes of device memory, overwritten
+  // Packs the transposed stack instead, [in_features, Σ out_i], for the gradient of a layer's input: `packed` then has
+  // packed_weight_bytes(in_features, Σ out_i) bytes, and `linear` with it computes grad_output · weight.
+  bool transpose = false;
 };
 
 struct PackedWeight {
@@ -47,12 +50,30 @@ struct LinearArgs {
   MatrixView output;
 };
 
+// Gradients of a linear layer's parameters: grad_weight += grad_outputᵀ · input, grad_bias += Σ_rows grad_output.
+//
+//   input        [rows, in_features]            float32
+//   grad_output  [rows, out_features]           float32
+//   grad_weight  [out_features, in_features]    float32, row-major, dense, accumulated into
+//   grad_bias    [out_features]                 float32, accumulated into; optional
+//
+// Accumulation is float32, in blocks of rows whose cut depends on the number of rows alone: results do not depend on
+// the number of threads. rows == 0 adds nothing.
+struct LinearBackwardArgs {
+  ConstMatrixView input;
+  ConstMatrixView grad_output;
+  float* grad_weight = nullptr;
+  float* grad_bias = nullptr;
+};
+
 // Checks the arguments (ERR_SIGLIP_SHAPE) and runs the device's kernel. rows == 0 does nothing.
 void linear(const OpTable& table, OpContext& context, const LinearArgs& args);
 void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args);
+void linear_backward(const OpTable& table, OpContext& context, const LinearBackwardArgs& args);
 
 std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features);
 void pack_weight_reference(OpContext& context, const PackWeightArgs& args);
 void linear_reference(OpContext& context, const LinearArgs& args);
+void linear_backward_reference(OpContext& context, const LinearBackwardArgs& args);
 
 }  // namespace siglip2

@@ -27,8 +27,25 @@ struct PositionEmbeddingArgs {
   MatrixView tokens;
 };
 
+// Gradient of the table: the transposed resize of every image's token gradients, summed over images.
+//
+//   grad_tokens  [Σ rows·columns, width]             float32
+//   grad_table   [table_rows, table_columns, width]  float32, dense, accumulated into
+//
+// Filter weights as above; sums run over images and tokens in order, so results do not depend on the number of threads.
+struct PositionEmbeddingBackwardArgs {
+  std::int64_t table_rows = 0;
+  std::int64_t table_columns = 0;
+  const std::int32_t* spatial_shapes = nullptr;
+  std::int64_t images = 0;
+  ConstMatrixView grad_tokens;
+  float* grad_table = nullptr;
+};
+
 void position_embedding(const OpTable& table, OpContext& context, const PositionEmbeddingArgs& args);
+void position_embedding_backward(const OpTable& table, OpContext& context, const PositionEmbeddingBackwardArgs& args);
 
 void position_embedding_reference(OpContext& context, const PositionEmbeddingArgs& args);
+void position_embedding_backward_reference(OpContext& context, const PositionEmbeddingBackwardArgs& args);
 
 }  // namespace siglip2

@@ -21,8 +21,28 @@ struct TokenEmbeddingArgs {
   MatrixView output;
 };
 
+// Gradients of text embeddings. The table's gradient is sparse: only rows whose ids occur have one, and the caller
+// numbers those rows ("slots") for the whole batch.
+//
+//   slots           [sequences · length] in host memory: the slot of each position's id, from 0 to slot_count − 1
+//   grad_output     [sequences · length, width]  float32
+//   grad_table      [slot_count, width]          float32, dense, accumulated into; optional
+//   grad_positions  [length, width]              float32, dense, accumulated into; optional
+//
+// Sums run over positions in order; results do not depend on the number of threads.
+struct TokenEmbeddingBackwardArgs {
+  const std::int32_t* slots = nullptr;
+  std::int64_t slot_count = 0;
+  std::int64_t length = 0;
+  ConstMatrixView grad_output;
+  float* grad_table = nullptr;
+  float* grad_positions = nullptr;
+};
+
 void token_embedding(const OpTable& table, OpContext& context, const TokenEmbeddingArgs& args);
+void token_embedding_backward(const OpTable& table, OpContext& context, const TokenEmbeddingBackwardArgs& args);
 
 void token_embedding_reference(OpContext& context, const TokenEmbeddingArgs& args);
+void token_embedding_backward_reference(OpContext& context, const TokenEmbeddingBackwardArgs& args);
 
 }  // namespace siglip2

@@ -1,0 +1,50 @@
+// The sigmoid loss of SigLIP (arXiv 2303.15343) over all pairs of a batch, and its gradients, without a matrix of all
+// pairs in memory. With t = exp(logit_scale), logits l_ij = t · x_i·y_j + logit_bias and z_ij = 1 for i = j, else −1:
+//
+//   loss = −(1/n) Σ_ij log σ(z_ij l_ij) = (1/n) (Σ_ij softplus(l_ij) − Σ_i l_ii)
+//   g_ij = ∂loss/∂l_ij = (σ(l_ij) − [i = j]) / n
+//   grad_images_i = t Σ_j g_ij y_j,  grad_texts_j = t Σ_i g_ij x_i
+//   grad_logit_scale = Σ_ij g_ij (l_ij − logit_bias)   (of the logarithm),  grad_logit_bias = Σ_ij g_ij
+//
+//   images, texts            [n, width]  float32, rows of unit length (not checked)
+//   grad_images, grad_texts  [n, width]  float32, overwritten; both or neither (data == nullptr: only the loss)
+//   workspace                [sigmoid_loss_workspace_rows(n), n]  float32, overwritten; needed with gradients
+//   result                   host memory, overwritten; gradients of scale and bias are 0 when not wanted
+//
+// Sums of products run in float32 over short blocks and beyond them in double precision, so that logits are right to
+// the last digits of float32 for any scale; loss and the gradients of scale and bias are accumulated in double
+// precision. Stable for every finite scale and bias. Results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/op_table.h"
+#include "tensor/matrix_view.h"
+
+namespace siglip2 {
+
+struct SigmoidLossResult {
+  double loss = 0;
+  double grad_logit_scale = 0;
+  double grad_logit_bias = 0;
+};
+
+struct SigmoidLossArgs {
+  ConstMatrixView images;
+  ConstMatrixView texts;
+  double logit_scale = 0;
+  double logit_bias = 0;
+  MatrixView grad_images;
+  MatrixView grad_texts;
+  MatrixView workspace;
+  SigmoidLossResult* result = nullptr;
+};
+
+// Rows of logits that are in memory at once: at most 32 MB of them, whatever n.
+std::int64_t sigmoid_loss_workspace_rows(std::int64_t n);
+
+void sigmoid_loss(const OpTable& table, OpContext& context, const SigmoidLossArgs& args);
+
+void sigmoid_loss_reference(OpContext& context, const SigmoidLossArgs& args);
+
+}  // namespace siglip2
