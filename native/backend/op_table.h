@@ -21,13 +21,26 @@ struct OpContext {
 
 struct PackWeightArgs;
 struct LinearArgs;
+struct LinearBackwardArgs;
 struct LayerNormArgs;
+struct LayerNormBackwardArgs;
 struct GeluArgs;
+struct GeluBackwardArgs;
 struct AttentionArgs;
+struct AttentionBackwardArgs;
 struct MapPoolArgs;
+struct MapPoolBackwardArgs;
+struct ProbeKeysArgs;
+struct ProbeKeysBackwardArgs;
 struct PositionEmbeddingArgs;
+struct PositionEmbeddingBackwardArgs;
 struct TokenEmbeddingArgs;
+struct TokenEmbeddingBackwardArgs;
 struct L2NormalizeArgs;
+struct L2NormalizeBackwardArgs;
+struct SigmoidLossArgs;
+struct AdamArgs;
+struct SumOfSquaresArgs;
 struct PatchifyImagesArgs;
 struct PatchifyPixelsArgs;
 
@@ -46,14 +59,31 @@ struct OpTable {
   std::size_t (*packed_weight_bytes)(std::int64_t out_features, std::int64_t in_features);
   void (*pack_weight)(OpContext&, const PackWeightArgs&);
   void (*linear)(OpContext&, const LinearArgs&);
+  void (*linear_backward)(OpContext&, const LinearBackwardArgs&);
 
   void (*layer_norm)(OpContext&, const LayerNormArgs&);
+  void (*layer_norm_backward)(OpContext&, const LayerNormBackwardArgs&);
   void (*gelu)(OpContext&, const GeluArgs&);
+  void (*gelu_backward)(OpContext&, const GeluBackwardArgs&);
   void (*attention)(OpContext&, const AttentionArgs&);
+  void (*attention_backward)(OpContext&, const AttentionBackwardArgs&);
+
+  // ops/map_pool
   void (*map_pool)(OpContext&, const MapPoolArgs&);
+  void (*map_pool_backward)(OpContext&, const MapPoolBackwardArgs&);
+  void (*probe_keys)(OpContext&, const ProbeKeysArgs&);
+  void (*probe_keys_backward)(OpContext&, const ProbeKeysBackwardArgs&);
+
   void (*position_embedding)(OpContext&, const PositionEmbeddingArgs&);
+  void (*position_embedding_backward)(OpContext&, const PositionEmbeddingBackwardArgs&);
   void (*token_embedding)(OpContext&, const TokenEmbeddingArgs&);
+  void (*token_embedding_backward)(OpContext&, const TokenEmbeddingBackwardArgs&);
   void (*l2_normalize)(OpContext&, const L2NormalizeArgs&);
+  void (*l2_normalize_backward)(OpContext&, const L2NormalizeBackwardArgs&);
+
+  void (*sigmoid_loss)(OpContext&, const SigmoidLossArgs&);
+  void (*adam)(OpContext&, const AdamArgs&);
+  void (*sum_of_squares)(OpContext&, const SumOfSquaresArgs&);
 
   // ops/patchify
   void (*patchify_images)(OpContext&, const PatchifyImagesArgs&);
