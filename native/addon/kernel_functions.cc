@@ -1,126 +1,14 @@
 // The operations as functions of tensors: `kernelName({ tensors and options })`, each returning a promise of new
 // tensors. Contracts are in ops/NAME/NAME.h; options common to all: `threads`.
 #include <cstring>
-#include <optional>
 
-#include "addon/handles.h"
 #include "addon/image_arguments.h"
-#include "addon/promise_task.h"
+#include "addon/kernel_arguments.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
 
 namespace siglip2::addon {
 namespace {
-
-using TensorPointer = std::shared_ptr<Tensor>;
-using Shape = std::vector<std::int64_t>;
-
-std::string describe(const Shape& shape) {
-  std::string text = "[";
-  for (const std::int64_t size : shape)
-    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
-
-// The named arguments of one kernel call: tensors of one device, and how many threads to use.
-class KernelArguments {
- public:
-  explicit KernelArguments(const Napi::CallbackInfo& info) : object_(to_object(info[0], "arguments")) {
-    threads_ = to_threads(object_.Get("threads"));
-  }
-
-  // A tensor of the given rank and type; all tensors of a call must be on one device.
-  TensorPointer tensor(const char* name, std::size_t rank, DType dtype = DType::kFloat32) {
-    TensorPointer found = from_handle<Tensor>(object_.Get(name), name);
-    if (found->shape.size() != rank)
-      throw Error(kErrorShape, std::string(name) + ": expected " + std::to_string(rank) + " dimensions, got shape " +
-                                   describe(found->shape));
-    if (found->dtype != dtype)
-      throw Error(kErrorUnsupported,
-                  std::string(name) + ": expected " + name_of(dtype) + ", got " + name_of(found->dtype));
-    if (device_ != nullptr && device_ != found->device)
-      throw Error(kErrorShape,
-                  std::string(name) + ": is on device " + found->device->name() + ", the others on " + device_->name());
-    device_ = found->device;
-    return found;
-  }
-  // The same with every size given.
-  TensorPointer tensor_of_shape(const char* name, const Shape& shape) {
-    TensorPointer found = tensor(name, shape.size());
-    if (found->shape != shape)
-      throw Error(kErrorShape,
-                  std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
-    return found;
-  }
-  TensorPointer optional_tensor(const char* name, const Shape& shape) {
-    return object_.Get(name).IsUndefined() ? nullptr : tensor_of_shape(name, shape);
-  }
-  Napi::Value get(const char* name) const { return object_.Get(name); }
-  Device& device() const { return *device_; }
-  void set_device(Device& device) { device_ = &device; }
-  int threads() const { return threads_; }
-
- private:
-  Napi::Object object_;
-  Device* device_ = nullptr;
-  int threads_ = 1;
-};
-
-TensorPointer new_tensor(Device& device, Shape shape) {
-  auto tensor = std::make_shared<Tensor>();
-  tensor->device = &device;
-  tensor->shape = std::move(shape);
-  const std::int64_t elements = tensor->elements();
-  if (elements < 0)
-    throw Error(kErrorOutOfMemory,
-                "a result of shape " + describe(tensor->shape) + " is larger than the address space");
-  tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(elements) * sizeof(float));
-  return tensor;
-}
-
-// A tensor as a matrix: all dimensions but the first flattened.
-MatrixView matrix(const Tensor& tensor) {
-  const std::int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
-  std::int64_t columns = 1;
-  for (std::size_t i = 1; i < tensor.shape.size(); ++i)
-    columns *= tensor.shape[i];
-  return {tensor.buffer.data(), tensor.dtype, rows, columns, columns};
-}
-
-const float* floats(const TensorPointer& tensor) {
-  return tensor ? tensor->buffer.as<const float>() : nullptr;
-}
-
-Napi::Value to_javascript(Napi::Env env, const TensorPointer& tensor) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("handle", make_handle(env, tensor, static_cast<std::int64_t>(tensor->buffer.bytes())));
-  Napi::Array shape = Napi::Array::New(env);
-  for (const std::int64_t size : tensor->shape)
-    shape.Set(shape.Length(), static_cast<double>(size));
-  object.Set("shape", shape);
-  object.Set("dtype", name_of(tensor->dtype));
-  return object;
-}
-
-// Queues a kernel. `body` allocates the outputs and runs the operation on the executor's thread.
-using Outputs = std::vector<std::pair<const char*, TensorPointer>>;
-template <typename Body>
-Napi::Value submit(const Napi::CallbackInfo& info, const KernelArguments& arguments, Body body) {
-  Device& device = arguments.device();
-  const int threads = arguments.threads();
-  return Environment::of(info.Env())
-      .submit(info.Env(), device.executor(), nullptr, [&device, threads, body = std::move(body)]() -> Finish {
-        OpContext context;
-        context.threads = threads;
-        auto outputs = std::make_shared<Outputs>(body(device, context));
-        return [outputs](Napi::Env env) -> Napi::Value {
-          Napi::Object object = Napi::Object::New(env);
-          for (const auto& [name, tensor] : *outputs)
-            object.Set(name, to_javascript(env, tensor));
-          return object;
-        };
-      });
-}
 
 // linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation }): output [rows, out]
 Napi::Value run_linear(const Napi::CallbackInfo& info) {
