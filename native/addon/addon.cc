@@ -57,6 +57,7 @@ Napi::Value release(const Napi::CallbackInfo& info) {
   };
   reset(find_handle<Checkpoint>(info[0]));
   reset(find_handle<Model>(info[0]));
+  reset(find_handle<TrainerHandle>(info[0]));
   reset(find_handle<Tensor>(info[0]));
   return info.Env().Undefined();
 }
@@ -70,6 +71,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_checkpoint_functions(env, exports);
   add_model_functions(env, exports);
   add_tensor_functions(env, exports);
+  add_trainer_functions(env, exports);
   add_kernel_functions(env, exports);
   return exports;
 }

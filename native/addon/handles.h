@@ -10,6 +10,7 @@
 #include "nn/tower_cache.h"
 #include "tensor/checkpoint.h"
 #include "tensor/shape_check.h"
+#include "train/trainer.h"
 
 namespace siglip2::addon {
 
@@ -31,6 +32,14 @@ struct Tensor {
   std::int64_t elements() const { return count_elements(shape); }
 };
 
+// A trainer and where it runs. The trainer itself is made on the executor's thread.
+struct TrainerHandle {
+  Device* device = nullptr;
+  int threads = 1;
+  VisionConfig vision;
+  std::unique_ptr<Trainer> trainer;
+};
+
 template <>
 struct HandleTag<Checkpoint> {
   static constexpr napi_type_tag value = {0x7c1f0e5ad3b14a01, 0x9a40c6de81f25b01};
@@ -47,6 +56,11 @@ struct HandleTag<Tensor> {
   static constexpr const char* name = "tensor";
 };
 template <>
+struct HandleTag<TrainerHandle> {
+  static constexpr napi_type_tag value = {0x7c1f0e5ad3b14a05, 0x9a40c6de81f25b05};
+  static constexpr const char* name = "trainer";
+};
+template <>
 struct HandleTag<CancelToken> {
   static constexpr napi_type_tag value = {0x7c1f0e5ad3b14a04, 0x9a40c6de81f25b04};
   static constexpr const char* name = "cancel token";
@@ -56,6 +70,7 @@ struct HandleTag<CancelToken> {
 void add_checkpoint_functions(Napi::Env env, Napi::Object exports);
 void add_model_functions(Napi::Env env, Napi::Object exports);
 void add_tensor_functions(Napi::Env env, Napi::Object exports);
+void add_trainer_functions(Napi::Env env, Napi::Object exports);
 void add_kernel_functions(Napi::Env env, Napi::Object exports);
 
 }  // namespace siglip2::addon

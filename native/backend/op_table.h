@@ -53,6 +53,7 @@ struct OpTable {
   void (*release)(void* memory) noexcept;
   void (*copy_to_device)(OpContext&, void* device, const void* host, std::size_t bytes);
   void (*copy_to_host)(OpContext&, void* host, const void* device, std::size_t bytes);
+  void (*copy_on_device)(OpContext&, void* to, const void* from, std::size_t bytes);
   void (*fill_zero)(OpContext&, void* device, std::size_t bytes);
 
   // ops/linear

@@ -16,6 +16,7 @@ inline void fill_host_memory_ops(OpTable& table) {
   };
   table.copy_to_device = copy;
   table.copy_to_host = copy;
+  table.copy_on_device = copy;
   table.fill_zero = [](OpContext&, void* memory, std::size_t bytes) {
     if (bytes != 0) std::memset(memory, 0, bytes);
   };

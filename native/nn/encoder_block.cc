@@ -6,12 +6,48 @@
 #include "tensor/error.h"
 
 namespace siglip2 {
+namespace {
+
+AttentionArgs attention_of(const EncoderSize& size, const Offsets& offsets, const MatrixView& joint,
+                           const MatrixView& output, const MatrixView& log_sum_exp) {
+  const auto head_dim = static_cast<int>(size.width / size.heads);
+  AttentionArgs attention;
+  attention.query = joint.slice_columns(0, size.width);
+  attention.key = joint.slice_columns(size.width, size.width);
+  attention.value = joint.slice_columns(2 * size.width, size.width);
+  attention.query_offsets = offsets.values.data();
+  attention.key_offsets = offsets.values.data();
+  attention.sequences = offsets.sequences();
+  attention.heads = size.heads;
+  attention.head_dim = head_dim;
+  attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  attention.output = output;
+  attention.log_sum_exp = log_sum_exp;
+  return attention;
+}
+
+}  // namespace
 
 void Offsets::append(std::int64_t length) {
   const std::int64_t total = tokens() + length;
   if (length < 0 || total > std::numeric_limits<std::int32_t>::max())
     throw Error(kErrorShape, "a batch may hold at most 2147483647 tokens");
   values.push_back(static_cast<std::int32_t>(total));
+}
+
+void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
+              const MatrixView& grad_input) {
+  if (layer.grad_weight != nullptr) pass.linear_backward({input, grad_output, layer.grad_weight, layer.grad_bias});
+  if (grad_input.data != nullptr)
+    pass.linear({grad_output, layer.transposed, nullptr, Activation::kNone, {}, grad_input});
+}
+
+void backward(Pass& pass, const LayerNormWeights& layer, float epsilon, const ConstMatrixView& input,
+              const ConstMatrixView& grad_output, const MatrixView& grad_input, bool accumulate) {
+  const Arena::Scope scope = pass.scope();
+  const MatrixView statistics = pass.allocate(input.rows, 2);
+  pass.layer_norm_backward({input, layer.weight, epsilon, grad_output, grad_input, accumulate, layer.grad_weight,
+                            layer.grad_bias, statistics});
 }
 
 Mlp Mlp::load(Parameters& parameters, const std::string& name, std::int64_t width, std::int64_t intermediate) {
@@ -26,6 +62,30 @@ void Mlp::forward(Pass& pass, const ConstMatrixView& input, const ConstMatrixVie
   pass.linear({hidden, fc2.weight, fc2.bias, Activation::kNone, residual, output});
 }
 
+void Mlp::expand(Pass& pass, const ConstMatrixView& input, const MatrixView& pre_activation) const {
+  pass.linear({input, fc1.weight, fc1.bias, Activation::kNone, {}, pre_activation});
+}
+
+void Mlp::contract(Pass& pass, const ConstMatrixView& pre_activation, const ConstMatrixView& residual,
+                   const MatrixView& output) const {
+  const Arena::Scope scope = pass.scope();
+  const MatrixView hidden = pass.allocate(pre_activation.rows, pre_activation.columns);
+  pass.gelu({pre_activation, hidden});
+  pass.linear({hidden, fc2.weight, fc2.bias, Activation::kNone, residual, output});
+}
+
+void Mlp::backward(Pass& pass, const ConstMatrixView& input, const ConstMatrixView& pre_activation,
+                   const ConstMatrixView& grad_output, const MatrixView& grad_input) const {
+  const Arena::Scope scope = pass.scope();
+  // First the activation, for the gradient of fc2's weight; then its gradient.
+  const MatrixView hidden = pass.allocate(input.rows, fc1.weight.out_features);
+  if (fc2.grad_weight != nullptr) pass.gelu({pre_activation, hidden});
+  siglip2::backward(pass, fc2, hidden, grad_output, {});
+  pass.linear({grad_output, fc2.transposed, nullptr, Activation::kNone, {}, hidden});
+  pass.gelu_backward({pre_activation, hidden, hidden});
+  siglip2::backward(pass, fc1, input, hidden, grad_input);
+}
+
 EncoderBlock EncoderBlock::load(Parameters& parameters, const std::string& name, const EncoderSize& size) {
   EncoderBlock block;
   block.layer_norm1 = parameters.layer_norm(name + "layer_norm1", size.width);
@@ -37,6 +97,11 @@ EncoderBlock EncoderBlock::load(Parameters& parameters, const std::string& name,
   return block;
 }
 
+bool EncoderBlock::trainable() const {
+  return layer_norm1.grad_weight != nullptr || query_key_value.grad_weight != nullptr ||
+         out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
+}
+
 void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
                            const MatrixView& tokens) const {
   const Arena::Scope scope = pass.scope();
@@ -46,25 +111,77 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
     const Arena::Scope attention_scope = pass.scope();
     const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
-
-    const auto head_dim = static_cast<int>(size.width / size.heads);
-    AttentionArgs attention;
-    attention.query = joint.slice_columns(0, size.width);
-    attention.key = joint.slice_columns(size.width, size.width);
-    attention.value = joint.slice_columns(2 * size.width, size.width);
-    attention.query_offsets = offsets.values.data();
-    attention.key_offsets = offsets.values.data();
-    attention.sequences = offsets.sequences();
-    attention.heads = size.heads;
-    attention.head_dim = head_dim;
-    attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
-    attention.output = normed;  // its values have been consumed
-    pass.attention(attention);
+    // The output takes the place of the normed tokens, which have been consumed.
+    pass.attention(attention_of(size, offsets, joint, normed, {}));
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
   pass.layer_norm({tokens, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
   mlp.forward(pass, normed, tokens, tokens);
+}
+
+EncoderBlock::Activations EncoderBlock::Activations::allocate(Pass& pass, const EncoderSize& size,
+                                                              const ConstMatrixView& input) {
+  Activations kept;
+  kept.input = input;
+  kept.joint = pass.allocate(input.rows, 3 * size.width);
+  kept.attended = pass.allocate(input.rows, size.width);
+  kept.log_sum_exp = pass.allocate(input.rows, size.heads);
+  kept.middle = pass.allocate(input.rows, size.width);
+  kept.pre_activation = pass.allocate(input.rows, size.intermediate);
+  return kept;
+}
+
+void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
+                           const Activations& kept) const {
+  const Arena::Scope scope = pass.scope();
+  const MatrixView normed = pass.allocate(kept.input.rows, size.width);
+  pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
+  pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, kept.joint});
+  pass.attention(attention_of(size, offsets, kept.joint, kept.attended, kept.log_sum_exp));
+  pass.linear({kept.attended, out_proj.weight, out_proj.bias, Activation::kNone, kept.input, kept.middle});
+
+  pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
+  mlp.expand(pass, normed, kept.pre_activation);
+}
+
+void EncoderBlock::backward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept,
+                            const MatrixView& grad) const {
+  const Arena::Scope scope = pass.scope();
+  const MatrixView normed = pass.allocate(grad.rows, size.width);
+  const MatrixView grad_normed = pass.allocate(grad.rows, size.width);
+
+  if (mlp.fc1.grad_weight != nullptr)
+    pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
+  mlp.backward(pass, normed, kept.pre_activation, grad, grad_normed);
+  siglip2::backward(pass, layer_norm2, size.epsilon, kept.middle, grad_normed, grad, true);
+
+  // The gradient of the attention's output takes the place of grad_normed.
+  siglip2::backward(pass, out_proj, kept.attended, grad, grad_normed);
+  const MatrixView grad_joint = pass.allocate(grad.rows, 3 * size.width);
+  const AttentionArgs forward = attention_of(size, offsets, kept.joint, kept.attended, kept.log_sum_exp);
+  AttentionBackwardArgs attention;
+  attention.query = forward.query;
+  attention.key = forward.key;
+  attention.value = forward.value;
+  attention.query_offsets = forward.query_offsets;
+  attention.key_offsets = forward.key_offsets;
+  attention.sequences = forward.sequences;
+  attention.heads = forward.heads;
+  attention.head_dim = forward.head_dim;
+  attention.scale = forward.scale;
+  attention.output = kept.attended;
+  attention.log_sum_exp = kept.log_sum_exp;
+  attention.grad_output = grad_normed;
+  attention.grad_query = grad_joint.slice_columns(0, size.width);
+  attention.grad_key = grad_joint.slice_columns(size.width, size.width);
+  attention.grad_value = grad_joint.slice_columns(2 * size.width, size.width);
+  pass.attention_backward(attention);
+
+  if (query_key_value.grad_weight != nullptr)
+    pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
+  siglip2::backward(pass, query_key_value, normed, grad_joint, grad_normed);
+  siglip2::backward(pass, layer_norm1, size.epsilon, kept.input, grad_normed, grad, true);
 }
 
 Encoder Encoder::load(Parameters& parameters, const std::string& name, const EncoderSize& size) {
@@ -82,6 +199,47 @@ bool Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView& toke
     if (states != nullptr && !states->collect(pass, static_cast<std::int64_t>(layer) + 1, tokens)) return false;
   }
   return true;
+}
+
+MatrixView Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView& tokens, Activations& kept) const {
+  MatrixView current = tokens;
+  for (const EncoderBlock& block : blocks) {
+    const MatrixView output = pass.allocate(tokens.rows, size.width);
+    kept.inputs.push_back(current);
+    if (kept.checkpointing) {
+      pass.copy(output, current);
+      block.forward(pass, size, offsets, output);
+    } else {
+      kept.blocks.push_back(EncoderBlock::Activations::allocate(pass, size, current));
+      block.forward(pass, size, offsets, kept.blocks.back());
+      block.mlp.contract(pass, kept.blocks.back().pre_activation, kept.blocks.back().middle, output);
+    }
+    current = output;
+  }
+  return current;
+}
+
+void Encoder::backward(Pass& pass, const Offsets& offsets, const Activations& kept, const MatrixView& grad,
+                       bool need_input) const {
+  std::size_t lowest = 0;
+  while (!need_input && lowest < blocks.size() && !blocks[lowest].trainable())
+    ++lowest;
+  for (std::size_t layer = blocks.size(); layer-- > lowest;) {
+    if (!kept.checkpointing) {
+      blocks[layer].backward(pass, size, offsets, kept.blocks[layer], grad);
+      continue;
+    }
+    const Arena::Scope scope = pass.scope();
+    const auto again = EncoderBlock::Activations::allocate(pass, size, kept.inputs[layer]);
+    blocks[layer].forward(pass, size, offsets, again);
+    blocks[layer].backward(pass, size, offsets, again, grad);
+  }
+}
+
+bool Encoder::trainable() const {
+  for (const EncoderBlock& block : blocks)
+    if (block.trainable()) return true;
+  return false;
 }
 
 }  // namespace siglip2

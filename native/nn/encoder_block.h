@@ -33,6 +33,13 @@ struct Offsets {
   void append(std::int64_t length);
 };
 
+// Gradients of one layer from the gradient of its output. `grad_input` is overwritten; without memory it is not wanted.
+void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
+              const MatrixView& grad_input);
+// `grad_input` is overwritten, or added to: then it holds the gradient that bypasses the layer.
+void backward(Pass& pass, const LayerNormWeights& layer, float epsilon, const ConstMatrixView& input,
+              const ConstMatrixView& grad_output, const MatrixView& grad_input, bool accumulate);
+
 // Linear, GELU, linear: the MLP of a block and of the pooling head.
 struct Mlp {
   LinearWeights fc1;
@@ -42,6 +49,14 @@ struct Mlp {
   // output = residual + fc2(gelu_tanh(fc1(input))); output may be the residual.
   void forward(Pass& pass, const ConstMatrixView& input, const ConstMatrixView& residual,
                const MatrixView& output) const;
+  // The same in two steps, keeping pre_activation = fc1(input) [rows, intermediate] for the backward pass.
+  void expand(Pass& pass, const ConstMatrixView& input, const MatrixView& pre_activation) const;
+  void contract(Pass& pass, const ConstMatrixView& pre_activation, const ConstMatrixView& residual,
+                const MatrixView& output) const;
+  // grad_input, overwritten, is the gradient through the MLP alone; the residual's is grad_output itself.
+  void backward(Pass& pass, const ConstMatrixView& input, const ConstMatrixView& pre_activation,
+                const ConstMatrixView& grad_output, const MatrixView& grad_input) const;
+  bool trainable() const { return fc1.grad_weight != nullptr || fc2.grad_weight != nullptr; }
 };
 
 struct EncoderBlock {
@@ -51,9 +66,27 @@ struct EncoderBlock {
   LayerNormWeights layer_norm2;
   Mlp mlp;
 
+  // What the backward pass needs of the forward pass; layer norms and GELUs are computed again from it.
+  struct Activations {
+    ConstMatrixView input;      // [Σ tokens, width], the caller's
+    MatrixView joint;           // [Σ tokens, 3·width]: query, key, value
+    MatrixView attended;        // [Σ tokens, width]
+    MatrixView log_sum_exp;     // [Σ tokens, heads]
+    MatrixView middle;          // [Σ tokens, width]: h
+    MatrixView pre_activation;  // [Σ tokens, intermediate]
+
+    static Activations allocate(Pass& pass, const EncoderSize& size, const ConstMatrixView& input);
+  };
+
   static EncoderBlock load(Parameters& parameters, const std::string& name, const EncoderSize& size);
   // Replaces tokens [Σ tokens, width] by the block's output.
   void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const MatrixView& tokens) const;
+  // Fills `kept` for its input; the block's output is then mlp.contract(kept.pre_activation) + kept.middle.
+  void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept) const;
+  // Turns `grad`, the gradient of the block's output, into that of its input, and adds to the parameters' gradients.
+  void backward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept,
+                const MatrixView& grad) const;
+  bool trainable() const;
 };
 
 // Where a tower's per-layer states go, when they are asked for: the embeddings and then every block's output.
@@ -68,9 +101,23 @@ struct Encoder {
   EncoderSize size;
   std::vector<EncoderBlock> blocks;
 
+  // With checkpointing only the blocks' inputs are kept, and the backward pass runs every block's forward pass again.
+  struct Activations {
+    bool checkpointing = false;
+    std::vector<ConstMatrixView> inputs;
+    std::vector<EncoderBlock::Activations> blocks;
+  };
+
   static Encoder load(Parameters& parameters, const std::string& name, const EncoderSize& size);
   // Runs every block in place; false when `states` asked to stop early.
   bool forward(Pass& pass, const Offsets& offsets, const MatrixView& tokens, HiddenStates* states) const;
+  // Returns the last block's output, and keeps what the backward pass needs; `tokens` must stay as they are until then.
+  MatrixView forward(Pass& pass, const Offsets& offsets, const MatrixView& tokens, Activations& kept) const;
+  // Turns the gradient of the output into that of the input. Without `need_input` it stops below the lowest block that
+  // has a parameter to train, and `grad` means nothing afterwards.
+  void backward(Pass& pass, const Offsets& offsets, const Activations& kept, const MatrixView& grad,
+                bool need_input) const;
+  bool trainable() const;
 };
 
 }  // namespace siglip2

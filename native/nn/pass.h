@@ -11,12 +11,14 @@
 #include "backend/cancel.h"
 #include "backend/device.h"
 #include "ops/attention/attention.h"
+#include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/linear/linear.h"
 #include "ops/map_pool/map_pool.h"
 #include "ops/patchify/patchify.h"
 #include "ops/position_embedding/position_embedding.h"
+#include "ops/sigmoid_loss/sigmoid_loss.h"
 #include "ops/token_embedding/token_embedding.h"
 
 namespace siglip2 {
@@ -26,6 +28,8 @@ class Pass {
   // Plans and then runs `body` on the device's executor thread. Throws what the body throws, ERR_SIGLIP_OUT_OF_MEMORY,
   // or ERR_SIGLIP_ABORTED when `cancel` fires between two operations.
   static void run(Device& device, int threads, const CancelToken& cancel, const std::function<void(Pass&)>& body);
+  // Only the plan: how many bytes of activations `body` needs at once. Throws what the body throws.
+  static std::size_t plan(Device& device, const std::function<void(Pass&)>& body);
 
   bool planning() const { return planning_; }
 
@@ -36,15 +40,28 @@ class Pass {
   // Copies rows to dense float32 host memory. In planning they are only counted.
   void copy_to_host(float* host, const ConstMatrixView& view);
   void copy_to_device(const MatrixView& view, const float* host);
+  // Dense matrices of one shape.
+  void copy(const MatrixView& to, const ConstMatrixView& from);
   void fill_zero(const MatrixView& view);
 
   void linear(const LinearArgs& args);
+  void linear_backward(const LinearBackwardArgs& args);
   void layer_norm(const LayerNormArgs& args);
+  void layer_norm_backward(const LayerNormBackwardArgs& args);
+  void gelu(const GeluArgs& args);
+  void gelu_backward(const GeluBackwardArgs& args);
   void attention(const AttentionArgs& args);
+  void attention_backward(const AttentionBackwardArgs& args);
   void map_pool(const MapPoolArgs& args);
+  void map_pool_backward(const MapPoolBackwardArgs& args);
+  void probe_keys_backward(const ProbeKeysBackwardArgs& args);
   void position_embedding(const PositionEmbeddingArgs& args);
+  void position_embedding_backward(const PositionEmbeddingBackwardArgs& args);
   void token_embedding(const TokenEmbeddingArgs& args);
+  void token_embedding_backward(const TokenEmbeddingBackwardArgs& args);
   void l2_normalize(const L2NormalizeArgs& args);
+  void l2_normalize_backward(const L2NormalizeBackwardArgs& args);
+  void sigmoid_loss(const SigmoidLossArgs& args);
   void patchify_images(const PatchifyImagesArgs& args);
   void patchify_pixels(const PatchifyPixelsArgs& args);
 

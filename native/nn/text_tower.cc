@@ -1,49 +1,75 @@
 #include "nn/text_tower.h"
 
+#include <string>
+#include <utility>
+
 #include "nn/state_collector.h"
 #include "tensor/error.h"
 
 namespace siglip2 {
 namespace {
 
-constexpr const char* kTokenTable = "text_model.embeddings.token_embedding.weight";
+// The last position of every text, whatever token it holds: rows `length` apart.
+MatrixView last_positions(const MatrixView& tokens, const TextBatch& batch) {
+  return {tokens.as<float>() + (batch.length - 1) * tokens.columns, DType::kFloat32, batch.count, tokens.columns,
+          batch.length * tokens.columns};
+}
 
 }  // namespace
 
-TextTower::TextTower(const TextConfig& config, Device& device, std::shared_ptr<const Checkpoint> checkpoint,
-                     int threads, std::shared_ptr<const CancelToken> cancel)
-    : config_(config),
-      checkpoint_(std::move(checkpoint)),
-      parameters_(device, *checkpoint_, threads, std::move(cancel)) {
+Offsets TextBatch::offsets() const {
+  Offsets offsets;
+  for (std::int64_t text = 0; text < count; ++text)
+    offsets.append(length);
+  return offsets;
+}
+
+TextTower::TextTower(const TextConfig& config, std::shared_ptr<Parameters> parameters)
+    : config_(config), parameters_(std::move(parameters)) {
+  const std::size_t bytes_before = parameters_->bytes();
   const std::int64_t width = config_.encoder.width;
-  token_table_ = parameters_.mapped(kTokenTable, {config_.vocabulary, width}).matrix();
-  position_table_ = parameters_.vector("text_model.embeddings.position_embedding.weight", {config_.positions, width});
-  encoder_ = Encoder::load(parameters_, "text_model.encoder.", config_.encoder);
-  final_layer_norm_ = parameters_.layer_norm("text_model.final_layer_norm", width);
-  head_ = parameters_.linear("text_model.head", config_.projection, width);
+  token_table_ = parameters_->token_table("text_model.embeddings.token_embedding.weight", config_.vocabulary, width);
+  position_table_ = parameters_->vector("text_model.embeddings.position_embedding.weight", {config_.positions, width});
+  encoder_ = Encoder::load(*parameters_, "text_model.encoder.", config_.encoder);
+  final_layer_norm_ = parameters_->layer_norm("text_model.final_layer_norm", width);
+  head_ = parameters_->linear("text_model.head", config_.projection, width);
+  weight_bytes_ = parameters_->bytes() - bytes_before;
+}
+
+void TextTower::check(std::int64_t ids, std::int64_t length) const {
+  if (length < 1 || length > config_.positions)
+    throw Error(kErrorShape, "inputIds: expected 1 to " + std::to_string(config_.positions) + " tokens a text, got " +
+                                 std::to_string(length));
+  if (ids % length != 0)
+    throw Error(kErrorShape,
+                "inputIds: expected a multiple of " + std::to_string(length) + " tokens, got " + std::to_string(ids));
+}
+
+MatrixView TextTower::embed(Pass& pass, const TextBatch& batch) const {
+  const MatrixView tokens = pass.allocate(batch.count * batch.length, config_.encoder.width);
+  pass.token_embedding({batch.ids, batch.length, token_table_.values, position_table_.values, tokens});
+  return tokens;
+}
+
+void TextTower::pool(Pass& pass, const ConstMatrixView& last, const MatrixView& normed,
+                     const MatrixView& pooled) const {
+  pass.layer_norm({last, final_layer_norm_.weight, final_layer_norm_.bias, config_.encoder.epsilon, normed});
+  pass.linear({normed, head_.weight, head_.bias, Activation::kNone, {}, pooled});
 }
 
 TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& ids, std::int64_t length,
                               const TextRequest& request, int threads, const CancelToken& cancel) const {
-  if (length < 1 || length > config_.positions)
-    throw Error(kErrorShape, "inputIds: expected 1 to " + std::to_string(config_.positions) + " tokens a text, got " +
-                                 std::to_string(length));
-  if (static_cast<std::int64_t>(ids.size()) % length != 0)
-    throw Error(kErrorShape, "inputIds: expected a multiple of " + std::to_string(length) + " tokens, got " +
-                                 std::to_string(ids.size()));
-  (void)checkpoint_->tensor(kTokenTable);  // still whole?
+  check(static_cast<std::int64_t>(ids.size()), length);
+  parameters_->check_token_table();
   TextResult result;
-  Offsets offsets;
-  const std::int64_t texts = static_cast<std::int64_t>(ids.size()) / length;
-  for (std::int64_t text = 0; text < texts; ++text)
-    offsets.append(length);
-  if (texts == 0) return result;
+  const TextBatch batch{ids.data(), nullptr, static_cast<std::int64_t>(ids.size()) / length, length};
+  const Offsets offsets = batch.offsets();
+  if (batch.count == 0) return result;
   const std::int64_t width = config_.encoder.width;
 
   Pass::run(device, threads, cancel, [&](Pass& pass) {
     const Arena::Scope scope = pass.scope();
-    const MatrixView tokens = pass.allocate(offsets.tokens(), width);
-    pass.token_embedding({ids.data(), length, token_table_, position_table_, tokens});
+    const MatrixView tokens = embed(pass, batch);
     StateCollector states(request.hidden_states, -1, result.hidden_states);
     encoder_.forward(pass, offsets, tokens, &states);
 
@@ -54,18 +80,67 @@ TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& i
       pass.copy_to_host(result.last_hidden_state.data(), normed);
     }
     if (!request.pooled) return;
-    // The last position of every text, whatever token it holds: rows `length` apart.
-    const MatrixView last{tokens.as<float>() + (length - 1) * width, DType::kFloat32, texts, width, length * width};
-    const MatrixView normed = pass.allocate(texts, width);
-    pass.layer_norm({last, final_layer_norm_.weight, final_layer_norm_.bias, config_.encoder.epsilon, normed});
-    const MatrixView pooled = pass.allocate(texts, config_.projection);
-    pass.linear({normed, head_.weight, head_.bias, Activation::kNone, {}, pooled});
+    const MatrixView normed = pass.allocate(batch.count, width);
+    const MatrixView pooled = pass.allocate(batch.count, config_.projection);
+    pool(pass, last_positions(tokens, batch), normed, pooled);
     if (request.normalize) pass.l2_normalize({pooled, pooled});
-    if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(texts * config_.projection));
+    if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(batch.count * config_.projection));
     pass.copy_to_host(result.pooled.data(), pooled);
   });
   result.activation_bytes = device.arena().planned();
   return result;
+}
+
+void TextTower::forward(Pass& pass, const TextBatch& batch, const MatrixView& pooled) const {
+  const Arena::Scope scope = pass.scope();
+  const MatrixView tokens = embed(pass, batch);
+  encoder_.forward(pass, batch.offsets(), tokens, nullptr);
+  pool(pass, last_positions(tokens, batch), pass.allocate(batch.count, config_.encoder.width), pooled);
+}
+
+void TextTower::forward(Pass& pass, const TextBatch& batch, const MatrixView& pooled, Activations& kept) const {
+  kept.offsets = batch.offsets();
+  const MatrixView tokens = embed(pass, batch);
+  kept.last = last_positions(encoder_.forward(pass, kept.offsets, tokens, kept.encoder), batch);
+  kept.normed = pass.allocate(batch.count, config_.encoder.width);
+  pool(pass, kept.last, kept.normed, pooled);
+}
+
+bool TextTower::trainable() const {
+  return embedding_trainable() || encoder_.trainable() || final_layer_norm_.grad_weight != nullptr ||
+         head_.grad_weight != nullptr;
+}
+
+void TextTower::backward(Pass& pass, const TextBatch& batch, const Activations& kept,
+                         const ConstMatrixView& grad_pooled) const {
+  const Arena::Scope scope = pass.scope();
+  const std::int64_t width = config_.encoder.width;
+  const bool below_encoder = embedding_trainable();
+  const bool below_norm = below_encoder || encoder_.trainable();
+  if (!below_norm && final_layer_norm_.grad_weight == nullptr) {
+    siglip2::backward(pass, head_, kept.normed, grad_pooled, {});
+    return;
+  }
+  const MatrixView grad_normed = pass.allocate(batch.count, width);
+  siglip2::backward(pass, head_, kept.normed, grad_pooled, grad_normed);
+  // All positions but the last have no gradient from above.
+  const MatrixView grad = pass.allocate(kept.offsets.tokens(), width);
+  pass.fill_zero(grad);
+  siglip2::backward(pass, final_layer_norm_, config_.encoder.epsilon, kept.last, grad_normed,
+                    last_positions(grad, batch), false);
+  if (!below_norm) return;
+  encoder_.backward(pass, kept.offsets, kept.encoder, grad, below_encoder);
+  if (!below_encoder) return;
+  TokenEmbeddingBackwardArgs embedding;
+  embedding.slots = batch.slots;
+  embedding.length = batch.length;
+  embedding.grad_output = grad;
+  embedding.grad_positions = position_table_.gradient;
+  if (token_table_.gradient != nullptr) {
+    embedding.slot_count = token_table_.gradient->slot_count;
+    embedding.grad_table = token_table_.gradient->rows;
+  }
+  pass.token_embedding_backward(embedding);
 }
 
 }  // namespace siglip2

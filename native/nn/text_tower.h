@@ -31,13 +31,24 @@ struct TextResult {
   std::size_t activation_bytes = 0;
 };
 
+// Some of a batch's texts: ids [count, length].
+struct TextBatch {
+  const std::int32_t* ids = nullptr;
+  // Training with a token table that is not frozen: the row of its sparse gradient for every id.
+  const std::int32_t* slots = nullptr;
+  std::int64_t count = 0;
+  std::int64_t length = 0;
+
+  Offsets offsets() const;
+};
+
 class TextTower {
  public:
-  TextTower(const TextConfig& config, Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads,
-            std::shared_ptr<const CancelToken> cancel);
+  // Takes its weights from `parameters`, which it keeps.
+  TextTower(const TextConfig& config, std::shared_ptr<Parameters> parameters);
 
   const TextConfig& config() const { return config_; }
-  std::size_t weight_bytes() const { return parameters_.bytes(); }
+  std::size_t weight_bytes() const { return weight_bytes_; }
 
   // ids [texts, length]. Runs on the device's executor thread. Throws ERR_SIGLIP_SHAPE for ids outside the vocabulary
   // or more positions than were learned, ERR_SIGLIP_CHECKPOINT when the file has lost the token table, and what
@@ -45,13 +56,36 @@ class TextTower {
   TextResult forward(Device& device, const std::vector<std::int32_t>& ids, std::int64_t length,
                      const TextRequest& request, int threads, const CancelToken& cancel) const;
 
+  // What training needs of a forward pass.
+  struct Activations {
+    Offsets offsets;
+    Encoder::Activations encoder;
+    ConstMatrixView last;  // [texts, width]: the last positions before the final layer norm, rows `length` apart
+    MatrixView normed;     // after it
+  };
+
+  // Throws ERR_SIGLIP_SHAPE when the ids are not texts of this length, or the length is more than was learned.
+  void check(std::int64_t ids, std::int64_t length) const;
+  // pooled [texts, projection] = the features of a part of a batch, not normalised.
+  void forward(Pass& pass, const TextBatch& batch, const MatrixView& pooled) const;
+  // The same, keeping what the backward pass needs.
+  void forward(Pass& pass, const TextBatch& batch, const MatrixView& pooled, Activations& kept) const;
+  // Adds the parameters' gradients, given that of the features [texts, projection].
+  void backward(Pass& pass, const TextBatch& batch, const Activations& kept, const ConstMatrixView& grad_pooled) const;
+  // Whether any parameter is to be trained.
+  bool trainable() const;
+  const TokenTable& token_table() const { return token_table_; }
+
  private:
+  MatrixView embed(Pass& pass, const TextBatch& batch) const;
+  void pool(Pass& pass, const ConstMatrixView& last, const MatrixView& normed, const MatrixView& pooled) const;
+  bool embedding_trainable() const { return token_table_.gradient != nullptr || position_table_.gradient != nullptr; }
+
   TextConfig config_;
-  // Held because the token table, by far the largest parameter, is read in place.
-  std::shared_ptr<const Checkpoint> checkpoint_;
-  Parameters parameters_;
-  ConstMatrixView token_table_;
-  const float* position_table_ = nullptr;
+  std::shared_ptr<Parameters> parameters_;
+  std::size_t weight_bytes_ = 0;
+  TokenTable token_table_;
+  VectorWeights position_table_;
   Encoder encoder_;
   LayerNormWeights final_layer_norm_;
   LinearWeights head_;

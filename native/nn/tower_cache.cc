@@ -5,6 +5,8 @@
 #include <sstream>
 #include <string>
 
+#include "nn/checkpoint_parameters.h"
+
 namespace siglip2 {
 namespace {
 
@@ -51,7 +53,10 @@ std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config
   key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.patch_size << ','
       << config.grid << ',' << config.fixed_resolution << config.has_head;
   return cache<VisionTower>().share(
-      key.str(), [&] { return std::make_shared<const VisionTower>(config, device, *checkpoint, threads, cancel); });
+      key.str(), [&] {
+        return std::make_shared<const VisionTower>(
+            config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
+      });
 }
 
 std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device,
@@ -61,7 +66,10 @@ std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Devi
   key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.vocabulary << ','
       << config.positions << ',' << config.projection;
   return cache<TextTower>().share(
-      key.str(), [&] { return std::make_shared<const TextTower>(config, device, checkpoint, threads, cancel); });
+      key.str(), [&] {
+        return std::make_shared<const TextTower>(
+            config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
+      });
 }
 
 }  // namespace siglip2

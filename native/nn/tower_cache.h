@@ -3,8 +3,10 @@
 
 #include <memory>
 
+#include "backend/cancel.h"
 #include "nn/text_tower.h"
 #include "nn/vision_tower.h"
+#include "tensor/checkpoint.h"
 
 namespace siglip2 {
 

@@ -48,6 +48,17 @@ struct PackedPatches {
 
 using VisionInput = std::variant<DecodedImages, PixelValues, PackedPatches>;
 
+// Some of a batch's images: [first, first + count) of `input`, whose grids are spatial_shapes [all images, 2].
+struct VisionBatch {
+  const VisionInput& input;
+  const std::vector<std::int32_t>& spatial_shapes;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+
+  Offsets offsets() const;
+  const std::int32_t* shapes() const { return spatial_shapes.data() + 2 * first; }
+};
+
 struct VisionRequest {
   bool pooled = true;
   bool normalize = false;  // the pooled features, to unit length
@@ -67,39 +78,69 @@ struct VisionResult {
 
 class VisionTower {
  public:
-  VisionTower(const VisionConfig& config, Device& device, const Checkpoint& checkpoint, int threads,
-              std::shared_ptr<const CancelToken> cancel);
+  // Takes its weights from `parameters`, which it keeps.
+  VisionTower(const VisionConfig& config, std::shared_ptr<Parameters> parameters);
 
   const VisionConfig& config() const { return config_; }
-  std::size_t weight_bytes() const { return parameters_.bytes(); }
+  std::size_t weight_bytes() const { return weight_bytes_; }
 
   // Runs on the device's executor thread. Throws ERR_SIGLIP_SHAPE for input that does not fit the tower,
   // ERR_SIGLIP_UNSUPPORTED for pooled features of a tower without head, and what Pass::run throws.
   VisionResult forward(Device& device, const VisionInput& input, const VisionRequest& request, int threads,
                        const CancelToken& cancel) const;
 
+  // What training needs of a forward pass.
+  struct Activations {
+    Offsets offsets;
+    MatrixView patches;  // [Σ patches, 3p²]
+    Encoder::Activations encoder;
+    ConstMatrixView encoded;    // [Σ patches, width], before the final layer norm
+    MatrixView normed;          // after it
+    MatrixView attended;        // [images, width], of the pooling head
+    MatrixView projected;       // [images, width]
+    MatrixView pre_activation;  // [images, intermediate]
+  };
+
+  // Grid of patches of every image, [images, 2]. Throws ERR_SIGLIP_SHAPE for input that does not fit the tower.
+  std::vector<std::int32_t> spatial_shapes(const VisionInput& input) const;
+  // pooled [images, width] = the features of a part of a batch, not normalised.
+  void forward(Pass& pass, const VisionBatch& batch, const MatrixView& pooled) const;
+  // The same, keeping what the backward pass needs.
+  void forward(Pass& pass, const VisionBatch& batch, const MatrixView& pooled, Activations& kept) const;
+  // Adds the parameters' gradients, given that of the features [images, width], whose memory it uses.
+  void backward(Pass& pass, const VisionBatch& batch, const Activations& kept, const MatrixView& grad_pooled) const;
+  // Whether any parameter is to be trained.
+  bool trainable() const;
+
  private:
   struct Head {
-    const float* probe_keys = nullptr;
-    const float* value_weight = nullptr;
-    const float* value_bias = nullptr;
+    PoolingWeights pooling;
     LinearWeights out_proj;
     LayerNormWeights layer_norm;
     Mlp mlp;
+
+    bool trainable() const {
+      return pooling.grad_probe != nullptr || out_proj.grad_weight != nullptr || layer_norm.grad_weight != nullptr ||
+             mlp.trainable();
+    }
   };
 
-  void load_patch_embedding();
-  void load_head();
-  std::vector<std::int32_t> spatial_shapes(const VisionInput& input) const;
-  MatrixView embed(Pass& pass, const VisionInput& input, const std::vector<std::int32_t>& shapes,
-                   std::int64_t tokens) const;
-  void pool(Pass& pass, const MatrixView& tokens, const Offsets& offsets, const VisionRequest& request,
-            VisionResult& result) const;
+  // Fills patches [Σ patches, 3p²].
+  void cut_patches(Pass& pass, const VisionBatch& batch, const MatrixView& patches) const;
+  void embed(Pass& pass, const VisionBatch& batch, const MatrixView& patches, const MatrixView& embedded) const;
+  MatrixView embed(Pass& pass, const VisionBatch& batch, const Offsets& offsets) const;
+  void pool(Pass& pass, const ConstMatrixView& tokens, const Offsets& offsets, const MatrixView& pooled) const;
+  void backward_head(Pass& pass, const Activations& kept, const MatrixView& grad_pooled,
+                     const MatrixView& grad_tokens) const;
+  void backward_pooling(Pass& pass, const Activations& kept, const ConstMatrixView& grad_attended,
+                        const MatrixView& grad_tokens) const;
+  bool embedding_trainable() const;
 
   VisionConfig config_;
-  Parameters parameters_;
+  std::shared_ptr<Parameters> parameters_;
+  std::size_t weight_bytes_ = 0;
   LinearWeights patch_embedding_;
-  const float* position_table_ = nullptr;
+  VectorWeights position_table_;
   Encoder encoder_;
   LayerNormWeights post_layernorm_;
   Head head_;

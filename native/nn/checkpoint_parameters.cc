@@ -1,0 +1,137 @@
+#include "nn/checkpoint_parameters.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tensor/convert.h"
+#include "tensor/error.h"
+
+namespace siglip2 {
+namespace {
+
+template <typename Range>
+std::string describe_shape(const Range& shape) {
+  std::string text = "[";
+  for (const std::int64_t size : shape) {
+    if (text.size() > 1) text += ", ";
+    text += std::to_string(size);
+  }
+  return text + "]";
+}
+
+}  // namespace
+
+CheckpointParameters::CheckpointParameters(Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads,
+                                           std::shared_ptr<const CancelToken> cancel)
+    : device_(device), checkpoint_(std::move(checkpoint)), cancel_(std::move(cancel)) {
+  context_.threads = threads;
+}
+
+Checkpoint::Tensor CheckpointParameters::find(const std::string& name,
+                                              std::initializer_list<std::int64_t> shape) const {
+  cancel_->check();
+  const Checkpoint::Tensor tensor = checkpoint_->tensor(name);
+  const std::vector<std::int64_t>& found = tensor.entry->shape;
+  if (!std::equal(shape.begin(), shape.end(), found.begin(), found.end()))
+    throw Error(kErrorCheckpoint,
+                name + ": expected shape " + describe_shape(shape) + ", the checkpoint has " + describe_shape(found));
+  return tensor;
+}
+
+void* CheckpointParameters::allocate(std::size_t bytes) {
+  buffers_.emplace_back(device_, bytes);
+  bytes_ += bytes;
+  return buffers_.back().data();
+}
+
+std::vector<float> CheckpointParameters::read(const std::string& name, std::initializer_list<std::int64_t> shape) {
+  const Checkpoint::Tensor tensor = find(name, shape);
+  std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+  widen_to_float(tensor.entry->dtype, tensor.data, values.data(), values.size());
+  checkpoint_->release_pages(name);
+  return values;
+}
+
+const float* CheckpointParameters::upload(const float* values, std::size_t count) {
+  const std::size_t bytes = count * sizeof(float);
+  void* const memory = allocate(bytes);
+  device_.table().copy_to_device(context_, memory, values, bytes);
+  return static_cast<const float*>(memory);
+}
+
+PackedWeight CheckpointParameters::pack(const std::vector<ConstMatrixView>& parts) {
+  std::int64_t out_features = 0;
+  for (const ConstMatrixView& part : parts)
+    out_features += part.rows;
+  const std::int64_t in_features = parts.front().columns;
+  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features));
+  pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed});
+  return {packed, out_features, in_features};
+}
+
+VectorWeights CheckpointParameters::vector(const std::string& name, std::initializer_list<std::int64_t> shape) {
+  const std::vector<float> values = read(name, shape);
+  return {upload(values.data(), values.size())};
+}
+
+LinearWeights CheckpointParameters::stacked_linear(const std::string& prefix, std::initializer_list<const char*> names,
+                                                   std::int64_t out_features, std::int64_t in_features) {
+  std::vector<ConstMatrixView> parts;
+  std::vector<float> bias;
+  for (const char* name : names) {
+    parts.push_back(find(prefix + name + ".weight", {out_features, in_features}).matrix());
+    const std::vector<float> part = read(prefix + name + ".bias", {out_features});
+    bias.insert(bias.end(), part.begin(), part.end());
+  }
+  LinearWeights weights;
+  weights.weight = pack(parts);
+  weights.bias = upload(bias.data(), bias.size());
+  // Packed weights are the only copy that is read from now on.
+  for (const char* name : names)
+    checkpoint_->release_pages(prefix + name + ".weight");
+  return weights;
+}
+
+LinearWeights CheckpointParameters::patch_convolution(const std::string& name, std::int64_t width, int patch) {
+  const std::vector<float> convolution = read(name + ".weight", {width, 3, patch, patch});
+  const std::int64_t patch_dim = std::int64_t{3} * patch * patch;
+  std::vector<float> linear(convolution.size());
+  convolution_to_linear(convolution.data(), width, patch, linear.data());
+  LinearWeights weights;
+  weights.weight = pack({{linear.data(), DType::kFloat32, width, patch_dim, patch_dim}});
+  weights.bias = vector(name + ".bias", {width}).values;
+  return weights;
+}
+
+PoolingWeights CheckpointParameters::pooling(const std::string& name, std::int64_t width, int heads) {
+  const VectorWeights probe = vector(name + "probe", {1, 1, width});
+  const std::vector<float> weight = read(name + "attention.in_proj_weight", {3 * width, width});
+  const std::vector<float> bias = read(name + "attention.in_proj_bias", {3 * width});
+  const auto square = static_cast<std::size_t>(width * width);
+  const auto row = static_cast<std::size_t>(width);
+  PoolingWeights weights;
+  weights.value_weight = upload(weight.data() + 2 * square, square);
+  weights.value_bias = upload(bias.data() + 2 * row, row);
+
+  // The query and key projections are needed only for what is derived from them.
+  const DeviceBuffer projections(device_, (2 * square + row) * sizeof(float));
+  float* const query_weight = projections.as<float>();
+  device_.table().copy_to_device(context_, query_weight, weight.data(), 2 * square * sizeof(float));
+  device_.table().copy_to_device(context_, query_weight + 2 * square, bias.data(), row * sizeof(float));
+  float* const keys = static_cast<float*>(allocate(static_cast<std::size_t>(heads) * row * sizeof(float)));
+  probe_keys(device_.table(), context_,
+             {probe.values, query_weight, query_weight + 2 * square, query_weight + square, width, heads, keys});
+  weights.probe_keys = keys;
+  return weights;
+}
+
+TokenTable CheckpointParameters::token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) {
+  token_table_name_ = name;
+  return {find(name, {vocabulary, width}).matrix(), nullptr};
+}
+
+void CheckpointParameters::check_token_table() const {
+  (void)checkpoint_->tensor(token_table_name_);
+}
+
+}  // namespace siglip2
