@@ -11,6 +11,7 @@ export type { Embeddings } from './model/embeddings.js';
 export type { ForwardOptions, ForwardOutput, TensorData, VisionForwardInput } from './model/forward.js';
 export type { LoadOptions } from './model/load.js';
 export type { SaveOptions } from './model/save.js';
+export { type ModelSize, type SizeOptions, sizeConfig } from './model/sizes.js';
 export {
   type Classification,
   type ClassifyOptions,

@@ -15,6 +15,7 @@ export interface NativeHandle<Kind extends string> {
 export type CheckpointHandle = NativeHandle<'checkpoint'>;
 export type ModelHandle = NativeHandle<'model'>;
 export type TensorHandle = NativeHandle<'tensor'>;
+export type TrainerHandle = NativeHandle<'trainer'>;
 export type CancelHandle = NativeHandle<'cancel'>;
 
 /** What the binary and the machine offer. */
@@ -81,6 +82,64 @@ export interface NativeForwardResult {
   activationBytes: number;
 }
 
+/** How one parameter is trained and what it starts from; see native/train/parameter_store.h. */
+export interface NativeParameterSetting {
+  name: string;
+  shape: readonly number[];
+  trainable: boolean;
+  learningRateScale: number;
+  decayScale: number;
+  initialization: { kind: 'constant' | 'uniform' | 'normal' | 'truncatedNormal'; scale: number };
+}
+export interface NativeTrainerOptions {
+  device: string;
+  threads: number;
+  vision: NativeVisionConfig;
+  text: NativeTextConfig;
+  parameters: NativeParameterSetting[];
+  seed: number;
+  /** Keep a moving average of the weights. */
+  average: boolean;
+  checkpoint?: CheckpointHandle;
+  /** The checkpoint is a saved training state. */
+  trainingState: boolean;
+}
+export interface NativeTrainingBatch {
+  images: NativeVisionInput;
+  inputIds: Int32Array;
+  length: number;
+}
+export interface NativeGradientPlan {
+  /** Examples that go through the towers together; 0: all. */
+  microBatch: number;
+  checkpointing: boolean;
+}
+export interface NativeUpdate {
+  /** Counting this one, from 1. */
+  updates: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  learningRate: number;
+  decay: number;
+  averageDecay: number;
+  /** 0: no clipping. */
+  clipNorm: number;
+}
+export interface NativeGradientResult {
+  loss: number;
+  gradientNorm: number;
+  activationBytes: number;
+}
+export interface NativeTrainingMemory {
+  parameterBytes: number;
+  gradientBytes: number;
+  optimizerBytes: number;
+  packedBytes: number;
+  activationBytes: number;
+}
+export type NativeParameterPart = 'value' | 'gradient' | 'firstMoment' | 'secondMoment' | 'average';
+
 export interface NativeTensor {
   handle: TensorHandle;
   shape: number[];
@@ -140,6 +199,29 @@ export interface NativeAddon {
     token: CancelHandle,
   ): Promise<Float32Array>;
   naflexTargetSize(height: number, width: number, patchSize: number, maxPatches: number): [number, number];
+
+  createTrainer(options: NativeTrainerOptions, token: CancelHandle): Promise<TrainerHandle>;
+  trainerModel(trainer: TrainerHandle): ModelHandle;
+  trainerGradients(
+    trainer: TrainerHandle,
+    batch: NativeTrainingBatch,
+    plan: NativeGradientPlan,
+    token: CancelHandle,
+  ): Promise<NativeGradientResult>;
+  trainerStep(
+    trainer: TrainerHandle,
+    batch: NativeTrainingBatch,
+    plan: NativeGradientPlan,
+    update: NativeUpdate,
+    token: CancelHandle,
+  ): Promise<NativeGradientResult & { updated: boolean; logitScale: number; logitBias: number }>;
+  trainerPlan(
+    trainer: TrainerHandle,
+    batch: { spatialShapes: Int32Array; texts: number; length: number },
+    plan: NativeGradientPlan,
+  ): Promise<NativeTrainingMemory>;
+  readParameter(trainer: TrainerHandle, name: string, part: NativeParameterPart, dtype: string): Promise<Uint8Array>;
+  touchedRows(trainer: TrainerHandle): Promise<Float32Array>;
 
   createTensor(device: string, dtype: string, shape: readonly number[], data: ArrayBufferView): TensorHandle;
   readTensorValues(tensor: TensorHandle): Promise<Float32Array>;

@@ -14,6 +14,7 @@ import { type CheckpointFiles, checkParameters, openCheckpointFiles, tensorShape
 import { readConfig, type Siglip2Config, type Tower } from './config.js';
 import { parameterShapes } from './parameter-shapes.js';
 import { reconcileConfig } from './reconcile-config.js';
+import type { SafetensorsDType } from './safetensors.js';
 
 /** Options of `Siglip2.load` and `Tokenizer.load`. */
 export interface LoadOptions {
@@ -68,21 +69,31 @@ export async function locate(
   return resolveCheckpoint(source, { ...hubOptions, ...files });
 }
 
+/** Where a model's weights are when they are to be read again: a checkpoint's files, or a trainer. */
+export interface WeightSource {
+  /** How a parameter is stored. */
+  storedType(name: string): SafetensorsDType;
+  /** A parameter's values, rounded to the type that is asked for. */
+  read(name: string, dtype: SafetensorsDType): Promise<Uint8Array>;
+  /** The checkpoint, when that is what it is. */
+  readonly checkpoint?: CheckpointHandle;
+}
+
 /** A model in the native core and everything that describes it. */
 export interface LoadedModel {
-  folder: string;
+  /** The folder with the tokenizer's files; `undefined` for a model that was made without one. */
+  folder: string | undefined;
   config: Siglip2Config;
   towers: readonly Tower[];
-  files: CheckpointFiles;
   /** What a person should know about how the checkpoint was read. */
   notices: readonly string[];
-  checkpoint: CheckpointHandle;
+  weights: WeightSource;
   model: ModelHandle;
   device: string;
   dtype: DType;
   threads: number;
-  logitScale: number;
-  logitBias: number;
+  /** Raw parameters; in training they change with every step. */
+  scalars: { logitScale: number; logitBias: number };
 }
 
 /** Opens, checks and loads a checkpoint; see `Siglip2.load`. */
@@ -114,8 +125,13 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
   const logitBias = await readScalar(checkpoint, 'logit_bias');
   const notices = [...differences];
   if (hubError !== undefined) notices.unshift(`the copy in the cache was used, because ${hubError.message}`);
-  const description = { folder, config, towers, files, notices, logitScale, logitBias };
-  return { ...description, checkpoint, model, device, dtype, threads };
+  const weights: WeightSource = {
+    storedType: (name) => files.tensors.get(name)?.dtype as SafetensorsDType,
+    read: (name, type) => native().readTensor(checkpoint, name, type),
+    checkpoint,
+  };
+  const scalars = { logitScale, logitBias };
+  return { folder, config, towers, notices, weights, model, device, dtype, threads, scalars };
 }
 
 function checkTowers(towers: unknown): readonly Tower[] {
@@ -145,7 +161,8 @@ async function readScalar(checkpoint: CheckpointHandle, name: string): Promise<n
   return new DataView(bytes.buffer, bytes.byteOffset).getFloat32(0, true);
 }
 
-function nativeVisionConfig({ architecture, vision }: Siglip2Config): NativeVisionConfig {
+/** The vision tower as the native core describes it. */
+export function nativeVisionConfig({ architecture, vision }: Siglip2Config): NativeVisionConfig {
   return {
     width: vision.hiddenSize,
     layers: vision.numHiddenLayers,
@@ -159,7 +176,8 @@ function nativeVisionConfig({ architecture, vision }: Siglip2Config): NativeVisi
   };
 }
 
-function nativeTextConfig({ text }: Siglip2Config): NativeTextConfig {
+/** The text tower as the native core describes it. */
+export function nativeTextConfig({ text }: Siglip2Config): NativeTextConfig {
   return {
     width: text.hiddenSize,
     layers: text.numHiddenLayers,

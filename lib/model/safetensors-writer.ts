@@ -68,9 +68,10 @@ export async function writeSafetensors(
   handle: FileHandle,
   tensors: readonly TensorSource[],
   signal: AbortSignal | undefined,
+  metadata: Readonly<Record<string, string>> = { format: 'pt' },
 ): Promise<void> {
   const ordered = fileOrder(tensors);
-  await writeAll(handle, headerBytes(ordered, { format: 'pt' }), signal);
+  await writeAll(handle, headerBytes(ordered, metadata), signal);
   for (const tensor of ordered) {
     const expectedBytes = sourceBytes(tensor);
     const wrongSize = (bytes: number): SiglipError =>

@@ -2,7 +2,6 @@ import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { requireInteger, requireOneOf, requireOptions, requireString } from '../arguments.js';
 import type { DType } from '../device.js';
-import { native } from '../native.js';
 import type { LoadedModel } from './load.js';
 import { parameterShapes } from './parameter-shapes.js';
 import { configToJson } from './reconcile-config.js';
@@ -39,21 +38,21 @@ export async function saveModel(model: LoadedModel, folder: string, options?: Sa
   const maxShardBytes = requireInteger('options.maxShardBytes', checked.maxShardBytes ?? 5e9, 1);
 
   const tensors = [...parameterShapes(model.config, model.towers)].map(([name, shape]) => {
-    const stored = dtype ?? (model.files.tensors.get(name)?.dtype as SafetensorsDType);
+    const stored = dtype ?? model.weights.storedType(name);
     const elements = shape.reduce((product, size) => product * size, 1);
     return {
       name,
       dtype: stored,
       shape,
       bytes: elements * (bytesOf[stored] as number),
-      read: () => native().readTensor(model.checkpoint, name, stored),
+      read: () => model.weights.read(name, stored),
     };
   });
   const { config, preprocessor } = configToJson(model.config);
   await writeCheckpoint(folder, {
     configJson: dtype === undefined ? config : { ...config, dtype: checked.dtype },
     preprocessorJson: preprocessor,
-    tokenizerFiles: await existingFiles(model.folder, copiedFiles),
+    tokenizerFiles: model.folder === undefined ? [] : await existingFiles(model.folder, copiedFiles),
     tensors,
     maxShardBytes,
   });

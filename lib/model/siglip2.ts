@@ -82,9 +82,6 @@ export class Siglip2 {
   readonly config: Siglip2Config;
   readonly device: string;
   readonly dtype: DType;
-  /** Logarithm of the similarity's scale, as stored. */
-  readonly logitScale: number;
-  readonly logitBias: number;
   /**
    * What a person should know about how the checkpoint was read, a sentence each: where the tensors overruled
    * config.json, or that the hub could not be asked whether the copy in the cache is the newest. Usually empty.
@@ -101,8 +98,6 @@ export class Siglip2 {
     this.config = loaded.config;
     this.device = loaded.device;
     this.dtype = loaded.dtype;
-    this.logitScale = loaded.logitScale;
-    this.logitBias = loaded.logitBias;
     this.notices = loaded.notices;
   }
 
@@ -115,6 +110,33 @@ export class Siglip2 {
    */
   static async load(source: string | URL, options?: LoadOptions): Promise<Siglip2> {
     return new Siglip2(await loadModel(source, checkLoadOptions(options)));
+  }
+
+  /**
+   * A model around one that is already in the native core.
+   * @internal
+   */
+  static fromLoaded(loaded: LoadedModel): Siglip2 {
+    return new Siglip2(loaded);
+  }
+
+  /**
+   * What the model was made from.
+   * @internal
+   */
+  loaded(): LoadedModel {
+    this.#handle();
+    return this.#loaded;
+  }
+
+  /** Logarithm of the similarity's scale, as stored. */
+  get logitScale(): number {
+    return this.#loaded.scalars.logitScale;
+  }
+
+  /** Offset of the similarity's logits, as stored. */
+  get logitBias(): number {
+    return this.#loaded.scalars.logitBias;
   }
 
   /**
@@ -292,7 +314,7 @@ export class Siglip2 {
     if (this.#model === undefined) return;
     this.#model = undefined;
     native().release(this.#loaded.model);
-    native().release(this.#loaded.checkpoint);
+    if (this.#loaded.weights.checkpoint !== undefined) native().release(this.#loaded.weights.checkpoint);
   }
 
   [Symbol.dispose](): void {
@@ -305,9 +327,20 @@ export class Siglip2 {
     return this.#model;
   }
 
+  /**
+   * The checkpoint's tokenizer, loaded on first use.
+   * @internal
+   */
+  tokenizer(): Promise<Tokenizer> {
+    this.#handle();
+    return this.#loadTokenizer();
+  }
+
   async #loadTokenizer(): Promise<Tokenizer> {
     if (!this.#loaded.towers.includes('text'))
       throw new SiglipError('ERR_SIGLIP_UNSUPPORTED', 'the text tower was not loaded (see the towers option)');
+    if (this.#loaded.folder === undefined)
+      throw new SiglipError('ERR_SIGLIP_TOKENIZER', 'this model was made from a configuration, without a tokenizer');
     this.#tokenizer ??= loadTokenizer(this.#loaded.folder, this.config);
     return this.#tokenizer;
   }

@@ -128,6 +128,20 @@ Napi::Int32Array from_int32s(Napi::Env env, const std::vector<std::int32_t>& val
   return array;
 }
 
+Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& values) {
+  auto array = Napi::Uint8Array::New(env, values.size());
+  if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size());
+  return array;
+}
+
+DType to_stored_dtype(const Napi::Value& value) {
+  const std::string name = to_string(value, "dtype");
+  if (name == "F32" || name == "float32") return DType::kFloat32;
+  if (name == "F16" || name == "float16") return DType::kFloat16;
+  if (name == "BF16" || name == "bfloat16") return DType::kBFloat16;
+  throw Error(kErrorCheckpoint, "dtype " + name + " is not supported; supported are F32, F16 and BF16");
+}
+
 Napi::Error to_javascript_error(Napi::Env env, const std::exception_ptr& exception) {
   const auto with_code = [&](const std::string& message, const char* code) {
     Napi::Error error = Napi::Error::New(env, message);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/dtype.h"
 #include "tensor/error.h"
 
 namespace siglip2::addon {
@@ -35,6 +36,10 @@ std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argumen
 Napi::Float32Array new_floats(Napi::Env env, std::size_t count);
 Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values);
 Napi::Int32Array from_int32s(Napi::Env env, const std::vector<std::int32_t>& values);
+Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& values);
+
+// A type that checkpoints store floating-point numbers in, as safetensors names it. ERR_SIGLIP_CHECKPOINT for others.
+DType to_stored_dtype(const Napi::Value& value);
 
 // The JavaScript error for a C++ exception: `code` and `details` as siglip2::Error has them. lib/native.ts makes it a
 // SiglipError.

@@ -14,14 +14,6 @@ Executor& host_executor() {
   return *executor;
 }
 
-DType to_stored_dtype(const Napi::Value& value) {
-  const std::string name = to_string(value, "dtype");
-  if (name == "F32" || name == "float32") return DType::kFloat32;
-  if (name == "F16" || name == "float16") return DType::kFloat16;
-  if (name == "BF16" || name == "bfloat16") return DType::kBFloat16;
-  throw Error(kErrorCheckpoint, "dtype " + name + " is not supported; supported are F32, F16 and BF16");
-}
-
 // openCheckpoint([{ path, tensors: [{ name, dtype, shape, begin, end }] }])
 Napi::Value open_checkpoint(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
@@ -63,11 +55,7 @@ Napi::Value read_tensor(const Napi::CallbackInfo& info) {
         narrow_from_float(dtype, wide.data(), bytes->data(), count);
       }
       checkpoint->release_pages(name);
-      return [bytes](Napi::Env env) -> Napi::Value {
-        auto array = Napi::Uint8Array::New(env, bytes->size());
-        if (!bytes->empty()) std::memcpy(array.Data(), bytes->data(), bytes->size());
-        return array;
-      };
+      return [bytes](Napi::Env env) -> Napi::Value { return from_bytes(env, *bytes); };
     });
   });
 }

@@ -2,6 +2,7 @@
 #include "addon/handles.h"
 #include "addon/model_arguments.h"
 #include "addon/promise_task.h"
+#include "tensor/convert.h"
 
 namespace siglip2::addon {
 namespace {
@@ -199,34 +200,35 @@ ParameterPart to_part(const Napi::Value& value) {
   throw Napi::RangeError::New(value.Env(), "part: expected a part of a parameter, got \"" + part + "\"");
 }
 
-// readParameter(trainer, name, part): Float32Array in Hugging Face's layout
+// readParameter(trainer, name, part, dtype): the bytes of its values in Hugging Face's layout, rounded to the dtype
 Napi::Value read_parameter(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const auto handle = from_handle<TrainerHandle>(info[0], "trainer");
     const std::string name = to_string(info[1], "name");
     const ParameterPart part = to_part(info[2]);
+    const DType dtype = to_stored_dtype(info[3]);
     return Environment::of(info.Env()).submit(info.Env(), handle->device->executor(), nullptr, [=]() -> Finish {
       ParameterStore& store = handle->trainer->store();
       const auto count = static_cast<std::size_t>(store.elements(name));
-      require_host_memory(2 * count * sizeof(float));
-      auto values = std::make_shared<std::vector<float>>(count);
-      store.read(name, part, values->data());
-      return [values](Napi::Env env) -> Napi::Value { return from_floats(env, *values); };
+      require_host_memory(3 * count * sizeof(float));
+      std::vector<float> values(count);
+      store.read(name, part, values.data());
+      auto bytes = std::make_shared<std::vector<std::uint8_t>>(count * size_of(dtype));
+      narrow_from_float(dtype, values.data(), bytes->data(), count);
+      return [bytes](Napi::Env env) -> Napi::Value { return from_bytes(env, *bytes); };
     });
   });
 }
 
-// touchedRows(trainer): Uint8Array, for each row of the token table whether it has ever had a gradient
+// touchedRows(trainer): Float32Array, 1 for each row of the token table that has ever had a gradient, else 0; empty when
+// the table is frozen
 Napi::Value touched_rows(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const auto handle = from_handle<TrainerHandle>(info[0], "trainer");
     return Environment::of(info.Env()).submit(info.Env(), handle->device->executor(), nullptr, [=]() -> Finish {
-      auto rows = std::make_shared<std::vector<std::uint8_t>>(handle->trainer->store().touched_rows());
-      return [rows](Napi::Env env) -> Napi::Value {
-        Napi::Uint8Array array = Napi::Uint8Array::New(env, rows->size());
-        std::copy(rows->begin(), rows->end(), array.Data());
-        return array;
-      };
+      const std::vector<std::uint8_t>& touched = handle->trainer->store().touched_rows();
+      auto rows = std::make_shared<std::vector<float>>(touched.begin(), touched.end());
+      return [rows](Napi::Env env) -> Napi::Value { return from_floats(env, *rows); };
     });
   });
 }

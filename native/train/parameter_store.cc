@@ -13,6 +13,7 @@
 namespace siglip2 {
 namespace {
 
+// In a saved training state, float32 like everything there: 0 or 1 for each row of the token table.
 constexpr const char* kTouchedRows = "touched_rows";
 
 std::string describe_shape(const std::vector<std::int64_t>& shape) {
@@ -279,11 +280,14 @@ TokenTable ParameterStore::token_table(const std::string& name, std::int64_t voc
   token_rows_.assign(static_cast<std::size_t>(vocabulary), AdamArgs::kUntouched);
   touched_.assign(static_cast<std::size_t>(vocabulary), 0);
   if (source_.training_state) {
-    const Checkpoint::Tensor touched = source_.checkpoint->tensor(kTouchedRows);
-    if (touched.bytes() != touched_.size())
-      throw Error(kErrorCheckpoint, std::string(kTouchedRows) + ": expected " + std::to_string(touched_.size()) +
-                                        " bytes, the checkpoint has " + std::to_string(touched.bytes()));
-    std::memcpy(touched_.data(), touched.data, touched_.size());
+    const Checkpoint::Tensor stored = source_.checkpoint->tensor(kTouchedRows);
+    if (stored.entry->shape != std::vector<std::int64_t>{vocabulary})
+      throw Error(kErrorCheckpoint, std::string(kTouchedRows) + ": expected shape " + describe_shape({vocabulary}) +
+                                        ", the checkpoint has " + describe_shape(stored.entry->shape));
+    std::vector<float> touched(touched_.size());
+    widen_to_float(stored.entry->dtype, stored.data, touched.data(), touched.size());
+    for (std::size_t row = 0; row < touched.size(); ++row)
+      touched_[row] = touched[row] != 0;
   }
   return table;
 }

@@ -6,67 +6,13 @@ import {
   type CheckpointName,
   checkpointFolder,
   checkpointNames,
-  hash,
-  pixel,
   readGolden,
   type StoredTensor,
 } from '../support/golden.js';
+import { generatePixels, patchInput, readInputs, tensorOf } from '../support/golden-inputs.js';
 
-interface Inputs {
-  ids: Int32Array;
-  texts: number;
-  vision: Parameters<Siglip2['vision']['forward']>[0];
-  /** Real tokens of each image. */
-  tokens: number[];
-}
-
-function tensorOf(tensors: Map<string, StoredTensor>, name: string): StoredTensor {
-  const tensor = tensors.get(name);
-  if (tensor === undefined) throw new Error(`the fixture has no ${name}`);
-  return tensor;
-}
-
-/** Pixels from the reference's generator, zero where the mask is. */
-function generatePixels(seed: number, shape: number[], mask?: Int32Array): Float32Array {
-  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
-  const row = shape[shape.length - 1] as number;
-  for (let i = 0; i < values.length; i++)
-    values[i] = mask !== undefined && mask[Math.floor(i / row)] === 0 ? 0 : pixel(hash(i, seed));
-  return values;
-}
-
-function patchInput(
-  patches: Float32Array,
-  shape: number[],
-  mask: Int32Array,
-  spatialShapes: Int32Array,
-): Inputs['vision'] {
-  return { patches, shape: shape as [number, number, number], mask, spatialShapes };
-}
-
-function readInputs(name: CheckpointName): Inputs {
-  // The derived checkpoints share the inputs of the one that they are derived from.
-  const { tensors, metadata } = readGolden(`models/${name.replace(/_bf16.*$/, '')}/inputs.safetensors`);
-  const ids = tensorOf(tensors, 'input_ids');
-  const common = { ids: Int32Array.from(ids.values), texts: ids.shape[0] as number };
-  const stored = tensors.get('pixel_values');
-  const shape = stored?.shape ?? (JSON.parse(metadata.pixel_shape as string) as number[]);
-  const mask = tensors.get('pixel_attention_mask');
-  if (mask === undefined) {
-    const pixelValues = stored ? Float32Array.from(stored.values) : generatePixels(Number(metadata.pixel_seed), shape);
-    return { ...common, vision: { pixelValues, shape: shape as [number, 3, number, number] }, tokens: [] };
-  }
-  const maskValues = Int32Array.from(mask.values);
-  const spatialShapes = Int32Array.from(tensorOf(tensors, 'spatial_shapes').values);
-  const patches = stored
-    ? Float32Array.from(stored.values)
-    : generatePixels(Number(metadata.pixel_seed), shape, maskValues);
-  const tokens = Array.from(
-    { length: spatialShapes.length / 2 },
-    (_, i) => (spatialShapes[2 * i] as number) * (spatialShapes[2 * i + 1] as number),
-  );
-  return { ...common, vision: patchInput(patches, shape, maskValues, spatialShapes), tokens };
-}
+/** The derived checkpoints share the inputs of the one that they are derived from. */
+const inputsOf = (name: CheckpointName): string => `models/${name.replace(/_bf16.*$/, '')}/inputs.safetensors`;
 
 /** The real tokens of the first items of a padded [n, padded, width] array. */
 function realRows(values: ArrayLike<number>, padded: number, width: number, tokens: number[], items: number): number[] {
@@ -104,7 +50,7 @@ describe.each(checkpointNames)('%s', (name) => {
   const golden = readGolden(`models/${name.replace('_sharded', '')}/outputs.safetensors`).tensors;
 
   it('gives the features, logits and hidden states of the reference', async () => {
-    const inputs = readInputs(name);
+    const inputs = readInputs(inputsOf(name));
     using model = await Siglip2.load(checkpointFolder(name));
     const images = await model.vision.forward(inputs.vision, { hiddenStates: true });
     const texts = await model.text.forward(inputs.ids, [inputs.texts, inputs.ids.length / inputs.texts], {

@@ -68,7 +68,7 @@ describe('a forward pass', () => {
   });
 
   it('whose results cannot fit is refused', async () => {
-    const { model: handle, checkpoint, config } = await loadModel(checkpointFolder('naflex_hd64'), {});
+    const { model: handle, weights, config } = await loadModel(checkpointFolder('naflex_hd64'), {});
     const { hiddenSize, numHiddenLayers } = config.vision;
     const addon = native();
     const side = 10_000;
@@ -90,6 +90,6 @@ describe('a forward pass', () => {
     // The embeddings, every layer, and the last hidden state; in the core and in JavaScript.
     expect(error.details?.requestedBytes).toBe(2 * (numHiddenLayers + 2) * state);
     addon.release(handle);
-    addon.release(checkpoint);
+    addon.release(weights.checkpoint!);
   });
 });

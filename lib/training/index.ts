@@ -1,0 +1,11 @@
+/**
+ * Training of SigLIP 2 models: from fresh weights or from a checkpoint, in batches of any size.
+ * @module siglip2/training
+ */
+export type { Device, DType } from '../device.js';
+export { SiglipError, type SiglipErrorCode } from '../errors.js';
+export type { PreparedImages, PreparedTexts, TrainingBatch } from './batch.js';
+export type { OptimizerOptions, ParameterGroup, ParameterPattern, TrainerOptions } from './options.js';
+export type { ConstantSchedule, CosineSchedule, Schedule, StretchedSchedule } from './schedule.js';
+export type { JsonValue, ResumeOptions } from './state.js';
+export { type StepMetrics, Trainer, type TrainingMemory } from './trainer.js';

@@ -1,0 +1,97 @@
+/** Gradients of whole models against Hugging Face transformers and against finite differences. */
+import { describe, expect, it } from 'vitest';
+import { Siglip2, type TensorData } from '../../lib/index.js';
+import { Trainer, type TrainerOptions, type TrainingBatch } from '../../lib/training/index.js';
+import { checkpointFolder, readGolden, type StoredTensor } from '../support/golden.js';
+import { readInputs, tensorOf } from '../support/golden-inputs.js';
+
+const names = ['fixed_p14_hd64', 'naflex_hd96'] as const;
+type Name = (typeof names)[number];
+
+function goldenBatch(name: Name): TrainingBatch {
+  const { ids, texts, vision } = readInputs(`gradients/${name}_inputs.safetensors`);
+  return { images: vision, texts: { inputIds: ids, shape: [texts, ids.length / texts] } };
+}
+
+async function gradientsOf(name: Name, options: TrainerOptions = {}) {
+  using model = await Siglip2.load(checkpointFolder(name));
+  using trainer = await Trainer.create(model, options);
+  return trainer.gradients(goldenBatch(name));
+}
+
+const norm = (values: ArrayLike<number>): number =>
+  Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0));
+
+/** ‖actual − expected‖ / ‖expected‖, or ‖actual‖ where almost nothing is expected. */
+function distance(actual: ArrayLike<number>, expected: ArrayLike<number>, least: number): number {
+  expect(actual.length).toBe(expected.length);
+  const difference = Array.from(actual, (value, i) => value - (expected[i] as number));
+  return norm(difference) / Math.max(norm(expected), least);
+}
+
+/** Largest relative distance of a parameter's gradient from everything that the fixture says of it. */
+function compare(golden: Map<string, StoredTensor>, name: string, { data, shape }: TensorData): number {
+  const full = golden.get(`full/${name}`);
+  // Gradients that cancel out (of the keys' biases) are as large as rounding errors of the others.
+  const least = 1e-3;
+  if (full !== undefined) return distance(data, full.values, least);
+  const stored = (kind: string): ArrayLike<number> => tensorOf(golden, `${kind}/${name}`).values;
+  const rows = shape[0] as number;
+  const columns = data.length / rows;
+  const rowSums = new Float64Array(rows);
+  const columnSums = new Float64Array(columns);
+  data.forEach((value, i) => {
+    rowSums[Math.floor(i / columns)]! += value;
+    columnSums[i % columns]! += value;
+  });
+  const samples = Array.from(stored('sample_index'), (index) => data[index] as number);
+  // A sum's rounding errors grow with its terms, not with what is left of them.
+  const scale = norm(data);
+  return Math.max(
+    Math.abs(norm(data) - (stored('norm')[0] as number)) / scale,
+    distance(rowSums, stored('rowsum'), scale),
+    distance(columnSums, stored('colsum'), scale),
+    distance(samples, stored('sample'), least),
+  );
+}
+
+describe.each(names)('gradients of %s', (name) => {
+  const { tensors: golden } = readGolden(`gradients/${name}.safetensors`);
+  const parameters = [...golden.keys()].filter((key) => /^(full|norm)\//.test(key));
+
+  it.each<[string, TrainerOptions]>([
+    ['cpu', {}],
+    ['reference', { device: 'reference' }],
+    ['cpu, in micro-batches of 1', { microBatchSize: 1 }],
+    ['cpu, in micro-batches of 4, with checkpointing', { microBatchSize: 4, checkpointing: true }],
+    ['cpu, with checkpointing', { checkpointing: true }],
+    ['cpu, in 2 micro-batches', { microBatches: 2 }],
+  ])('are the golden ones on %s', async (_, options) => {
+    const { loss, gradients } = await gradientsOf(name, options);
+    const expected = tensorOf(golden, 'loss').values[0] as number;
+    expect(Math.abs(loss - expected) / expected).toBeLessThan(1e-6);
+    expect(gradients.size).toBe(parameters.length);
+    for (const key of parameters) {
+      const parameter = key.replace(/^(full|norm)\//, '');
+      const found = gradients.get(parameter);
+      expect(found, parameter).toBeDefined();
+      expect(compare(golden, parameter, found as TensorData), parameter).toBeLessThan(1e-4);
+    }
+  });
+
+  it('are those of the other parameters when some are frozen', async () => {
+    const all = await gradientsOf(name);
+    for (const frozen of [
+      ['vision_model'],
+      ['text_model'],
+      ['vision_model.embeddings', 'vision_model.encoder.layers.0', 'text_model.embeddings.token_embedding'],
+      [/k_proj|layer_norm1\.bias|probe/, 'logit_scale'],
+    ]) {
+      const { gradients } = await gradientsOf(name, { frozen });
+      expect(gradients.size).toBeLessThan(all.gradients.size);
+      expect(gradients.size).toBeGreaterThan(10);
+      for (const [parameter, { data }] of gradients)
+        expect(distance(data, all.gradients.get(parameter)?.data ?? [], 1e-3), parameter).toBeLessThan(1e-6);
+    }
+  });
+});
