@@ -151,6 +151,16 @@ export interface NonFiniteCounts {
   infinite: number;
 }
 
+export type NativeSigmoidLoss =
+  | { loss: number }
+  | {
+      loss: number;
+      gradImages: NativeTensor;
+      gradTexts: NativeTensor;
+      gradLogitScale: number;
+      gradLogitBias: number;
+    };
+
 type KernelFunction = (args: Record<string, unknown> & { threads: number }) => Promise<Record<string, NativeTensor>>;
 
 /** The addon's exports. Arguments are documented beside the functions in native/addon/. */
@@ -234,6 +244,14 @@ export interface NativeAddon {
   positionEmbedding: KernelFunction;
   tokenEmbedding: KernelFunction;
   naflexPatchify: KernelFunction;
+  sigmoidLoss(args: {
+    images: TensorHandle;
+    texts: TensorHandle;
+    logitScale: number;
+    logitBias: number;
+    gradients: boolean;
+    threads: number;
+  }): Promise<NativeSigmoidLoss>;
 }
 
 /** One place where a binary was looked for, and why it was not used (`error` absent: it was). */

@@ -12,6 +12,7 @@ export { type AttentionArguments, attention } from './attention.js';
 export { gelu, l2Normalize, layerNorm, linear, mapPool, positionEmbedding, tokenEmbedding } from './layers.js';
 export { type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
 export type { KernelOptions } from './run.js';
+export { type SigmoidLossArguments, type SigmoidLossResult, sigmoidLoss } from './sigmoid-loss.js';
 export { Tensor, type TensorDType } from './tensor.js';
 
 /** A device that this process can use. */

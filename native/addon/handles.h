@@ -72,5 +72,6 @@ void add_model_functions(Napi::Env env, Napi::Object exports);
 void add_tensor_functions(Napi::Env env, Napi::Object exports);
 void add_trainer_functions(Napi::Env env, Napi::Object exports);
 void add_kernel_functions(Napi::Env env, Napi::Object exports);
+void add_loss_functions(Napi::Env env, Napi::Object exports);
 
 }  // namespace siglip2::addon

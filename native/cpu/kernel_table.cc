@@ -13,6 +13,7 @@ void fill_kernels(OpTable& table) {
   table.position_embedding = position_embedding_cpu;
   table.token_embedding = token_embedding_cpu;
   table.l2_normalize = l2_normalize_cpu;
+  table.sigmoid_loss = sigmoid_loss_cpu;
   table.patchify_images = patchify_images_cpu;
   table.patchify_pixels = patchify_pixels_cpu;
 }

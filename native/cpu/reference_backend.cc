@@ -8,6 +8,7 @@
 #include "ops/map_pool/map_pool.h"
 #include "ops/patchify/patchify.h"
 #include "ops/position_embedding/position_embedding.h"
+#include "ops/sigmoid_loss/sigmoid_loss.h"
 #include "ops/token_embedding/token_embedding.h"
 
 namespace siglip2::cpu {
@@ -27,6 +28,7 @@ const OpTable& reference_table() {
     filled.position_embedding = position_embedding_reference;
     filled.token_embedding = token_embedding_reference;
     filled.l2_normalize = l2_normalize_reference;
+    filled.sigmoid_loss = sigmoid_loss_reference;
     filled.patchify_images = patchify_images_reference;
     filled.patchify_pixels = patchify_pixels_reference;
     return filled;

@@ -1,9 +1,9 @@
-// Exponentials and GELU on vectors.
+// Exponentials, logarithms and GELU on vectors.
 //
-// All of them split an argument y = n·ln 2 + r with |r| ≤ ½ ln 2, take a polynomial of r and multiply it by 2ⁿ. Adding
-// kRound = 1.5·2²³ + 127 rounds to an integer n and leaves n + 127 in the low bits of the sum, which is the exponent
-// field of 2ⁿ: no conversion to integers is needed. Polynomials are least-squares fits on Chebyshev nodes, weighted for
-// the relative error of the result.
+// The exponentials split an argument y = n·ln 2 + r with |r| ≤ ½ ln 2, take a polynomial of r and multiply it by 2ⁿ.
+// Adding kRound = 1.5·2²³ + 127 rounds to an integer n and leaves n + 127 in the low bits of the sum, which is the
+// exponent field of 2ⁿ: no conversion to integers is needed. Polynomials are least-squares fits on Chebyshev nodes,
+// weighted for the relative error of the result.
 #pragma once
 
 #include "cpu/simd/simd.h"
@@ -48,6 +48,17 @@ SIGLIP2_INLINE Vec exp2_nonpositive(Vec x) {
   g = multiply_add(g, f, broadcast(0.24022648f));
   g = multiply_add(g, f, broadcast(0.6931472f));
   return multiply_add(g, f, broadcast(1.0f)) * power_of_two_bits(rounded);
+}
+
+// log(1 + u) for 0 ≤ u ≤ 1 to about two units in the last place, however small u is: 2 artanh(u/(2 + u)), whose series
+// has no terms to cancel.
+SIGLIP2_INLINE Vec log1p_fraction(Vec u) {
+  const Vec z = u / (u + broadcast(2.0f));
+  const Vec square = z * z;
+  Vec p = multiply_add(broadcast(0.14007562f), square, broadcast(0.14000423f));
+  p = multiply_add(p, square, broadcast(0.2001081f));
+  p = multiply_add(p, square, broadcast(0.33333206f));
+  return (z + z) * multiply_add(p, square, broadcast(1.0f));
 }
 
 // 0.5 z (1 + tanh(u)) with u = √(2/π)(z + 0.044715 z³), as z/(1 + e^−2u) for z ≥ 0 and z·e^2u/(1 + e^2u) below, where

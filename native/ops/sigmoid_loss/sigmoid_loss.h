@@ -13,7 +13,10 @@
 //
 // Sums of products run in float32 over short blocks and beyond them in double precision, so that logits are right to
 // the last digits of float32 for any scale; loss and the gradients of scale and bias are accumulated in double
-// precision. Stable for every finite scale and bias. Results do not depend on the number of threads.
+// precision, or as well as in it. Stable for every scale and bias within the bounds below, however saturated the
+// logits; beyond the bounds, where float32 would overflow, or for a NaN: ERR_SIGLIP_UNSUPPORTED. n == 0 is
+// ERR_SIGLIP_SHAPE: there is no mean over no pairs. Results do not depend on the number of threads, and the loss not on
+// whether gradients are wanted.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +25,9 @@
 #include "tensor/matrix_view.h"
 
 namespace siglip2 {
+
+inline constexpr double kMostLogitScale = 80;   // t = 5.5e34
+inline constexpr double kMostLogitBias = 1e30;  // in magnitude
 
 struct SigmoidLossResult {
   double loss = 0;

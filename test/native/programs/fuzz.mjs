@@ -176,6 +176,16 @@ const valid = {
       threads: 2,
     },
   ],
+  sigmoidLoss: () => [
+    {
+      images: tensor([5, 8]),
+      texts: tensor([5, 8]),
+      logitScale: pick([0, 2.3, 79]),
+      logitBias: -10,
+      gradients: pick([true, false]),
+      threads: 2,
+    },
+  ],
   naflexPatchify: () => [{ ...images(), patchSize: 16, device: 'cpu', threads: 2 }],
 };
 const forgotten = Object.keys(addon).filter((name) => !(name in valid));

@@ -1,0 +1,153 @@
+// Plan. A task owns a block of rows and a range of columns. For each block of the depth it packs its rows of A (L2);
+// then groups of kGroupPanels panels of B, each of which (L1) meets all tiles of rows. A finished tile is added to the
+// output at once. The copies cost about a tenth of a multiply-add of 16 columns each, shared by all rows or columns of
+// the task.
+#include "cpu/simd/matrix_product.h"
+
+#include "cpu/simd/tile.h"
+#include "cpu/thread_pool.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr std::int64_t kMostDepth = 384;
+constexpr std::int64_t kMostRows = 192 / kTileRows * kTileRows;
+constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
+constexpr std::int64_t kLeastColumns = 4 * kGroupPanels * kTileColumns;  // of a task, unless there are fewer
+// Work below this number of multiply-adds is not worth a second thread.
+constexpr std::int64_t kLeastTaskWork = 100000;
+
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+
+struct Range {
+  std::int64_t first;
+  std::int64_t count;
+};
+
+// Part `index` of [0, total) in parts of `size`.
+Range part_of(std::int64_t total, std::int64_t size, std::int64_t index) {
+  return {index * size, smaller(size, total - index * size)};
+}
+
+// A[rows][depth] from its transpose as panels for a tile, [⌈rows/kTileRows⌉][depth][kTileRows].
+void pack_transposed_rows(const MatrixProductArgs& args, Range rows, Range depth, float* panels) {
+  // As many rows of the source at a time as keep apart in the L1 cache even where their distance is a power of two.
+  constexpr std::int64_t kStep = 8;
+  for (std::int64_t first = 0; first < depth.count; first += kStep) {
+    const std::int64_t end = smaller(first + kStep, depth.count);
+    for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
+      const bool inside = rows.first + i + kLanes <= args.rows;
+      float* const panel = panels + i * depth.count;
+      for (std::int64_t k = first; k < end; ++k) {
+        const float* const source = args.a + (depth.first + k) * args.a_stride + rows.first + i;
+        const int tile_rows = static_cast<int>(smaller(kTileRows, rows.count - i));
+        if (inside && k + 1 < end) {
+          store(panel + k * kTileRows, load(source));  // surplus lanes are overwritten by the next
+        } else {
+          store_first(panel + k * kTileRows, load_first(source, tile_rows), tile_rows);
+        }
+      }
+    }
+  }
+}
+
+// B[depth][columns] as panels, [⌈columns/kTileColumns⌉][depth][kTileColumns]; columns that are not there are 0.
+void pack_columns(const MatrixProductArgs& args, Range depth, Range columns, float* panels) {
+  for (std::int64_t k = 0; k < depth.count; ++k) {
+    const float* const source = args.b + (depth.first + k) * args.b_stride + columns.first;
+    for (std::int64_t j = 0; j < columns.count; j += kLanes) {
+      float* const target =
+          panels + j / kTileColumns * depth.count * kTileColumns + k * kTileColumns + j % kTileColumns;
+      const std::int64_t left = columns.count - j;
+      store(target, left >= kLanes ? load(source + j) : load_first(source + j, static_cast<int>(left)));
+    }
+    for (std::int64_t j = divide_up(columns.count, kLanes) * kLanes; j % kTileColumns != 0; j += kLanes) {
+      store(panels + j / kTileColumns * depth.count * kTileColumns + k * kTileColumns + j % kTileColumns, zero());
+    }
+  }
+}
+
+void finish_tile(const MatrixProductArgs& args, const float* sums, Range rows, Range columns, bool accumulate) {
+  const Vec scale = broadcast(args.scale);
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t left = columns.count - v * kLanes;
+    if (left <= 0) return;
+    const int lanes = static_cast<int>(smaller(left, kLanes));
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      float* const out = args.out + (rows.first + i) * args.out_stride + columns.first + v * kLanes;
+      const Vec sum = load(sums + i * kTileColumns + v * kLanes);
+      if (lanes == kLanes) {
+        store(out, accumulate ? multiply_add(scale, sum, load(out)) : scale * sum);
+      } else {
+        store_first(out, accumulate ? multiply_add(scale, sum, load_first(out, lanes)) : scale * sum, lanes);
+      }
+    }
+  }
+}
+
+std::int64_t a_floats(std::int64_t rows, std::int64_t depth) {
+  return divide_up(divide_up(rows, kTileRows) * kTileRows * depth + kLanes, 16) * 16;
+}
+
+void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, std::int64_t depth_step, float* scratch) {
+  float* const a = scratch;
+  float* const b = scratch + a_floats(rows.count, depth_step);
+  alignas(64) float sums[kTileRows * kTileColumns];
+  for (std::int64_t first = 0; first < args.depth; first += depth_step) {
+    const Range depth = {first, smaller(depth_step, args.depth - first)};
+    if (args.a_transposed) {
+      pack_transposed_rows(args, rows, depth, a);
+    } else {
+      pack_rows(args.a + rows.first * args.a_stride + first, args.a_stride, rows.count, depth.count, a);
+    }
+    const bool accumulate = args.accumulate || first > 0;
+    for (std::int64_t g = 0; g < columns.count; g += kGroupPanels * kTileColumns) {
+      const Range group = {columns.first + g, smaller(kGroupPanels * kTileColumns, columns.count - g)};
+      pack_columns(args, depth, group, b);
+      for (std::int64_t p = 0; p < group.count; p += kTileColumns) {
+        const Range panel = {group.first + p, smaller(kTileColumns, group.count - p)};
+        for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
+          const Range tile = {rows.first + i, smaller(kTileRows, rows.count - i)};
+          multiply_tile(static_cast<int>(tile.count),
+                        {a + i * depth.count, b + p * depth.count, depth.count, sums, kTileColumns, false});
+          finish_tile(args, sums, tile, panel, accumulate);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void multiply_matrices(const MatrixProductArgs& args, int most_threads) {
+  const std::int64_t work = args.rows * args.columns * args.depth;
+  const std::int64_t threads = smaller(most_threads, work / kLeastTaskWork + 1);
+  const std::int64_t depth_blocks = divide_up(args.depth, kMostDepth);
+  const std::int64_t depth_step = divide_up(divide_up(args.depth, depth_blocks), 8) * 8;
+
+  // Columns are cut where rows do not suffice to keep the threads busy, and rows further where those do not either.
+  const std::int64_t tasks = threads == 1 ? 1 : 4 * threads;
+  std::int64_t row_blocks = divide_up(args.rows, kMostRows);
+  std::int64_t column_blocks =
+      smaller(divide_up(tasks, row_blocks), args.columns < kLeastColumns ? 1 : args.columns / kLeastColumns);
+  if (row_blocks * column_blocks < tasks) row_blocks = divide_up(tasks, column_blocks);
+  const std::int64_t block_rows = divide_up(divide_up(args.rows, row_blocks), kTileRows) * kTileRows;
+  const std::int64_t block_columns = divide_up(divide_up(args.columns, column_blocks), kTileColumns) * kTileColumns;
+  row_blocks = divide_up(args.rows, block_rows);
+  column_blocks = divide_up(args.columns, block_columns);
+
+  const std::int64_t b_floats = kGroupPanels * kTileColumns * depth_step;
+  const auto bytes = static_cast<std::size_t>(a_floats(block_rows, depth_step) + b_floats) * sizeof(float);
+  cpu::parallel_for(row_blocks * column_blocks, static_cast<int>(threads), [&](std::int64_t index, int worker) {
+    multiply_block(args, part_of(args.rows, block_rows, index / column_blocks),
+                   part_of(args.columns, block_columns, index % column_blocks), depth_step,
+                   static_cast<float*>(cpu::worker_scratch(worker, bytes)));
+  });
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

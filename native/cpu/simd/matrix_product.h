@@ -1,0 +1,28 @@
+// A product of matrices that are needed once, so that packing them beforehand would only take memory: blocks are packed
+// on the way, into the scratch memory of the threads.
+#pragma once
+
+#include "cpu/simd/simd.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+// out = scale · A · B, or out += scale · A · B. Sums over `depth` run in float32 over blocks whose cut depends on
+// `depth` alone: results do not depend on the number of threads.
+struct MatrixProductArgs {
+  const float* a;  // A[i][k] at a[i·a_stride + k]; when a_transposed, at a[k·a_stride + i]
+  std::int64_t a_stride;
+  bool a_transposed;
+  const float* b;  // B[k][j] at b[k·b_stride + j]
+  std::int64_t b_stride;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t depth;
+  float scale;
+  float* out;  // out[i][j] at out[i·out_stride + j]; no overlap with a or b
+  std::int64_t out_stride;
+  bool accumulate;
+};
+
+void multiply_matrices(const MatrixProductArgs& args, int threads);
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -1,0 +1,64 @@
+#include "ops/sigmoid_loss/sigmoid_loss.h"
+
+#include <cmath>
+#include <string>
+
+#include "tensor/shape_check.h"
+
+namespace siglip2 {
+namespace {
+
+constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
+
+// Scales and biases that are not finite, or so large that logits or gradients overflow float32.
+[[noreturn]] void throw_number_error(const char* name, double value, const char* expected) {
+  throw Error(kErrorUnsupported,
+              std::string("sigmoid_loss: ") + name + " must be " + expected + ", got " + std::to_string(value));
+}
+
+}  // namespace
+
+std::int64_t sigmoid_loss_workspace_rows(std::int64_t n) {
+  if (n < 1) return 0;
+  const std::int64_t row_bytes = n * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t most = row_bytes < kWorkspaceBytes ? kWorkspaceBytes / row_bytes : 1;
+  // Chunks of even height.
+  const std::int64_t chunks = (n + most - 1) / most;
+  return (n + chunks - 1) / chunks;
+}
+
+void sigmoid_loss(const OpTable& table, OpContext& context, const SigmoidLossArgs& args) {
+  const char* const name = "sigmoid_loss";
+  const std::int64_t n = args.images.rows, width = args.images.columns;
+  if (n < 1) throw_shape_error(name, "images has no rows, and there is no loss over no pairs");
+  check_at_least(name, "columns of images", width, 1);
+  check_matrix(name, "images", args.images, DType::kFloat32, n, width);
+  check_matrix(name, "texts", args.texts, DType::kFloat32, n, width);
+  check_pointer(name, "result", args.result);
+  if (!std::isfinite(args.logit_scale) || args.logit_scale > kMostLogitScale) {
+    throw_number_error("logit_scale", args.logit_scale, "finite and at most 80");
+  }
+  if (!(std::fabs(args.logit_bias) <= kMostLogitBias)) {
+    throw_number_error("logit_bias", args.logit_bias, "from -1e30 to 1e30");
+  }
+  if ((args.grad_images.data == nullptr) != (args.grad_texts.data == nullptr)) {
+    throw_shape_error(name, "grad_images and grad_texts must be given together");
+  }
+  if (args.grad_images.data != nullptr) {
+    check_matrix(name, "grad_images", args.grad_images, DType::kFloat32, n, width);
+    check_matrix(name, "grad_texts", args.grad_texts, DType::kFloat32, n, width);
+    check_matrix(name, "workspace", args.workspace, DType::kFloat32, sigmoid_loss_workspace_rows(n), n);
+    const void* const inputs[] = {args.images.data, args.texts.data};
+    for (const void* const input : inputs) {
+      if (input == args.grad_images.data || input == args.grad_texts.data) {
+        throw_shape_error(name, "gradients must not overlap images or texts");
+      }
+    }
+    if (args.grad_images.data == args.grad_texts.data) {
+      throw_shape_error(name, "grad_images and grad_texts must not overlap");
+    }
+  }
+  table.sigmoid_loss(context, args);
+}
+
+}  // namespace siglip2

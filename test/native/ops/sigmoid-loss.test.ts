@@ -1,0 +1,247 @@
+/** The sigmoid loss on the CPU against the reference, and the reference against finite differences. */
+import { describe, expect, it } from 'vitest';
+import { sigmoidLoss, Tensor } from '../../../lib/kernels/index.js';
+import { relativeError } from '../../support/compare.js';
+import { expectSiglipError } from '../../support/errors.js';
+import { Random } from '../../support/random.js';
+import { unitRows } from '../../support/unit-rows.js';
+
+interface Batch {
+  n: number;
+  width: number;
+  images: Float32Array;
+  texts: Float32Array;
+  logitScale: number;
+  logitBias: number;
+}
+interface Outcome {
+  loss: number;
+  gradImages: Float32Array;
+  gradTexts: Float32Array;
+  gradLogitScale: number;
+  gradLogitBias: number;
+}
+
+function batchOf(seed: number, n: number, width: number, logitScale = Math.log(10), logitBias = -10): Batch {
+  const random = new Random(seed);
+  const rows = () => unitRows(n, width, () => random.next() - 0.5);
+  return { n, width, images: rows(), texts: rows(), logitScale, logitBias };
+}
+
+function argumentsOf({ n, width, images, texts, logitScale, logitBias }: Batch, device: 'cpu' | 'reference') {
+  return {
+    images: Tensor.from(images, [n, width], { device }),
+    texts: Tensor.from(texts, [n, width], { device }),
+    logitScale,
+    logitBias,
+  };
+}
+
+async function run(batch: Batch, device: 'cpu' | 'reference', threads?: number): Promise<Outcome> {
+  const result = await sigmoidLoss({
+    ...argumentsOf(batch, device),
+    gradients: true,
+    ...(threads === undefined ? {} : { threads }),
+  });
+  return {
+    loss: result.loss,
+    gradImages: await (result.gradImages as Tensor).read(),
+    gradTexts: await (result.gradTexts as Tensor).read(),
+    gradLogitScale: result.gradLogitScale as number,
+    gradLogitBias: result.gradLogitBias as number,
+  };
+}
+
+/**
+ * Requires what the contract promises for logits of moderate size. Gradients of scale and bias are sums of both signs,
+ * and as right as the largest part of them: what the pairs that belong together add.
+ */
+async function expectAgreement(batch: Batch, tolerance = 2e-6): Promise<void> {
+  const expected = await run(batch, 'reference');
+  const actual = await run(batch, 'cpu');
+  const context = `n ${batch.n}, width ${batch.width}, scale ${batch.logitScale}, bias ${batch.logitBias}`;
+  expect(Math.abs(actual.loss / expected.loss - 1), context).toBeLessThan(tolerance);
+  expect(relativeError(actual.gradImages, expected.gradImages), context).toBeLessThan(tolerance);
+  expect(relativeError(actual.gradTexts, expected.gradTexts), context).toBeLessThan(tolerance);
+  const scale = Math.exp(batch.logitScale);
+  for (const [value, reference, part] of [
+    [actual.gradLogitScale, expected.gradLogitScale, scale],
+    [actual.gradLogitBias, expected.gradLogitBias, 1],
+  ] as const)
+    expect(Math.abs(value - reference) / Math.max(Math.abs(reference), part), context).toBeLessThan(tolerance);
+}
+
+describe('sigmoid loss', () => {
+  it.each([
+    [1, 1],
+    [1, 768],
+    [2, 3],
+    [3, 1],
+    [5, 64],
+    [17, 769],
+    [64, 768],
+    [97, 33],
+    [193, 127],
+    [257, 400],
+    [601, 5],
+  ])('%i pairs of width %i', async (n, width) => {
+    await expectAgreement(batchOf(n + width, n, width));
+  });
+
+  it('agrees with the reference on random shapes, scales and biases', async () => {
+    const random = new Random(7);
+    for (let round = 0; round < 40; round++) {
+      const [n, width] = [random.integer(1, 140), random.integer(1, 500)];
+      await expectAgreement(batchOf(round, n, width, 4 * random.next() - 1, 24 * random.next() - 12));
+    }
+  });
+
+  it('agrees with the reference where one workspace does not hold all pairs', async () => {
+    // Two chunks of images, and 32 MB hold only 2796 of 3000.
+    await expectAgreement(batchOf(3, 3000, 9));
+  });
+
+  it('gives the same bits on any number of threads, and the same loss without gradients', async () => {
+    for (const batch of [batchOf(1, 3001, 20), batchOf(2, 401, 129), batchOf(3, 7, 768)]) {
+      const expected = await run(batch, 'cpu', 1);
+      for (const threads of [2, 3, 8]) expect(await run(batch, 'cpu', threads)).toEqual(expected);
+      expect(await sigmoidLoss({ ...argumentsOf(batch, 'cpu'), threads: 2 })).toEqual({ loss: expected.loss });
+      expect(await sigmoidLoss({ ...argumentsOf(batch, 'cpu'), gradients: false })).toEqual({ loss: expected.loss });
+    }
+  });
+
+  it.each([
+    ['logits of ±10⁴', Math.log(1e4), 0],
+    ['a bias of 10⁴', 0, 1e4],
+    ['a bias of −10⁴', 2, -1e4],
+    ['the largest scale', 80, 0],
+    ['the largest scale and bias', 80, 1e30],
+    ['the largest bias', 1, -1e30],
+    ['a scale that adds nothing to the bias', -60, -3],
+    ['a scale that cancels the bias', Math.log(1e4), 1234],
+  ])('%s', async (_, logitScale, logitBias) => {
+    // Logits of 10⁴ are right to 6e-8 of that, so slopes of the few that are not saturated to some 10⁻⁴.
+    const tolerance = 1e-5;
+    await expectAgreement(batchOf(11, 70, 24, logitScale, logitBias), tolerance);
+  });
+
+  it('has no NaN for a scale of 0', async () => {
+    const batch = batchOf(12, 5, 8, -1e9, 2);
+    const { loss, gradImages, gradTexts, gradLogitScale } = await run(batch, 'cpu');
+    expect(loss / (4 * Math.log1p(Math.exp(2)) + Math.log1p(Math.exp(-2)))).toBeCloseTo(1, 6);
+    expect([...gradImages, ...gradTexts, gradLogitScale].every((value) => value === 0)).toBe(true);
+  });
+
+  it('keeps the digits of losses and gradients that are almost 0', async () => {
+    // Texts are the images, which are orthogonal: logits are scale + bias for pairs that belong together, else bias.
+    const n = 19;
+    const images = new Float32Array(n * n);
+    for (let i = 0; i < n; i++) images[i * (n + 1)] = 1;
+    const [logitScale, logitBias] = [Math.log(70), -40];
+    const actual = await run({ n, width: n, images, texts: images, logitScale, logitBias }, 'cpu');
+    const [own, other] = [Math.exp(-30), Math.exp(-40)];
+    expect(relativeError([actual.loss], [own + (n - 1) * other])).toBeLessThan(1e-6);
+    expect(relativeError([actual.gradLogitScale], [-70 * own])).toBeLessThan(1e-6);
+    expect(relativeError([actual.gradLogitBias], [-own + (n - 1) * other])).toBeLessThan(1e-6);
+    const gradient = Float64Array.from(images, (one) => (70 / n) * (one === 1 ? -own : other));
+    for (const tensor of [actual.gradImages, actual.gradTexts])
+      tensor.forEach((value, index) => {
+        expect(value / (gradient[index] as number)).toBeCloseTo(1, 6);
+      });
+  });
+
+  it('passes NaN on', async () => {
+    const batch = batchOf(4, 20, 40);
+    batch.images[3 * 40] = Number.NaN;
+    const { loss, gradImages, gradTexts } = await run(batch, 'cpu');
+    expect(loss).toBeNaN();
+    expect(gradImages.subarray(120, 160).every(Number.isNaN)).toBe(true);
+    expect(gradTexts.every(Number.isNaN)).toBe(true);
+  });
+
+  it('needs memory far below that of all logits', async () => {
+    const [n, width] = [8192, 16];
+    const args = argumentsOf(batchOf(5, n, width), 'cpu');
+    await sigmoidLoss({ ...argumentsOf(batchOf(5, 64, width), 'cpu'), gradients: true }); // starts threads
+    const before = process.memoryUsage.rss();
+    const seen: number[] = [];
+    const watch = setInterval(() => seen.push(process.memoryUsage.rss()), 2);
+    await sigmoidLoss({ ...args, gradients: true });
+    clearInterval(watch);
+    expect(seen.length).toBeGreaterThan(10);
+    expect(Math.max(...seen) - before).toBeLessThan(100e6); // all logits are 268 MB
+  });
+});
+
+describe('sigmoid loss on reference', () => {
+  it('has the gradients that finite differences have', async () => {
+    const batch = batchOf(21, 5, 4, Math.log(3), -1);
+    const lossOf = async (changed: Partial<Batch>) =>
+      (await sigmoidLoss(argumentsOf({ ...batch, ...changed }, 'reference'))).loss;
+    const { gradImages, gradTexts, gradLogitScale, gradLogitBias } = await run(batch, 'reference');
+    const step = 2 ** -10;
+    const slopes = async (name: 'images' | 'texts'): Promise<number[]> => {
+      const result: number[] = [];
+      for (let index = 0; index < batch[name].length; index++) {
+        const [above, below] = [batch[name].slice(), batch[name].slice()];
+        (above[index] as number) += step;
+        (below[index] as number) -= step;
+        const distance = (above[index] as number) - (below[index] as number);
+        result.push(((await lossOf({ [name]: above })) - (await lossOf({ [name]: below }))) / distance);
+      }
+      return result;
+    };
+    // The rest of the series is step²/6 times third derivatives, which are below 3³ here.
+    expect(relativeError(gradImages, await slopes('images'))).toBeLessThan(5e-6);
+    expect(relativeError(gradTexts, await slopes('texts'))).toBeLessThan(5e-6);
+    for (const [name, gradient] of [
+      ['logitScale', gradLogitScale],
+      ['logitBias', gradLogitBias],
+    ] as const) {
+      const difference =
+        (await lossOf({ [name]: batch[name] + step })) - (await lossOf({ [name]: batch[name] - step }));
+      expect(Math.abs(difference / (2 * step) - gradient)).toBeLessThan(5e-6);
+    }
+  });
+});
+
+describe('sigmoid loss names what does not fit', () => {
+  const tensor = (shape: number[], device: 'cpu' | 'reference' = 'cpu') =>
+    Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape, { device });
+  const images = tensor([3, 4]);
+  const rest = { texts: tensor([3, 4]), logitScale: 1, logitBias: 0 };
+
+  it('shapes and devices', async () => {
+    const expectShape = (args: object, ...words: string[]) =>
+      expectSiglipError(() => sigmoidLoss({ images, ...rest, ...args }), 'ERR_SIGLIP_SHAPE', ...words);
+    await expectShape({ texts: tensor([2, 4]) }, 'args.texts', '[3, 4]', '[2, 4]');
+    await expectShape({ texts: tensor([3, 5]) }, 'args.texts', '[3, 5]');
+    await expectShape({ texts: tensor([12]) }, 'args.texts', '2 dimensions');
+    await expectShape({ images: tensor([0, 4]), texts: tensor([0, 4]) }, 'no loss over no pairs');
+    await expectShape({ images: tensor([3, 0]), texts: tensor([3, 0]), gradients: true }, 'columns of images');
+    await expectShape({ texts: tensor([3, 4], 'reference') }, 'texts', 'device');
+    const halves = Tensor.from(new Uint16Array(12), [3, 4]);
+    await expectSiglipError(() => sigmoidLoss({ images, ...rest, texts: halves }), 'ERR_SIGLIP_UNSUPPORTED', 'float32');
+  });
+
+  it('scales and biases beyond float32', async () => {
+    const attempt = (args: object) => () => sigmoidLoss({ images, ...rest, ...args });
+    await expectSiglipError(attempt({ logitScale: 80.001 }), 'ERR_SIGLIP_UNSUPPORTED', 'logit_scale', '80');
+    await expectSiglipError(attempt({ logitBias: -2e30 }), 'ERR_SIGLIP_UNSUPPORTED', 'logit_bias');
+    await expect(attempt({ logitScale: Number.NaN })()).rejects.toThrow(RangeError);
+    await expect(attempt({ logitBias: Number.NEGATIVE_INFINITY })()).rejects.toThrow(/args\.logitBias.*finite/);
+    await expect(attempt({ logitScale: '1' })()).rejects.toThrow(TypeError);
+  });
+
+  it('arguments', async () => {
+    const attempt = (args: object) => sigmoidLoss({ images, ...rest, ...args } as never);
+    await expect(attempt({ images: [1] })).rejects.toThrow(/args\.images: expected a Tensor/);
+    await expect(attempt({ gradients: 'yes' })).rejects.toThrow(/args\.gradients: expected a boolean/);
+    await expect(attempt({ threads: 0 })).rejects.toThrow(/threads/);
+    await expect(attempt({ bogus: 1 })).rejects.toThrow(/bogus/);
+    await expect(sigmoidLoss(undefined as never)).rejects.toThrow(/args: expected an object/);
+    const disposed = tensor([3, 4]);
+    disposed.dispose();
+    await expectSiglipError(() => sigmoidLoss({ images, ...rest, texts: disposed }), 'ERR_SIGLIP_DISPOSED');
+  });
+});
