@@ -61,4 +61,24 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
   }
 }
 
+void linear_backward_reference(OpContext& context, const LinearBackwardArgs& args) {
+  const std::int64_t in_features = args.input.columns;
+  for (std::int64_t out = 0; out < args.grad_output.columns; ++out) {
+    const float* const grad_output = args.grad_output.as<float>() + out;
+    for (std::int64_t in = 0; in < in_features; ++in) {
+      double sum = args.grad_weight[out * in_features + in];
+      for (std::int64_t row = 0; row < args.input.rows; ++row) {
+        const double input = args.input.as<float>()[row * args.input.stride + in];
+        sum += grad_output[row * args.grad_output.stride] * input;
+      }
+      args.grad_weight[out * in_features + in] = static_cast<float>(sum);
+    }
+    if (args.grad_bias == nullptr) continue;
+    double sum = args.grad_bias[out];
+    for (std::int64_t row = 0; row < args.input.rows; ++row)
+      sum += grad_output[row * args.grad_output.stride];
+    args.grad_bias[out] = static_cast<float>(sum);
+  }
+}
+
 }  // namespace siglip2
