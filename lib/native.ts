@@ -152,6 +152,10 @@ export interface NativeAddon {
   positionEmbedding: KernelFunction;
   tokenEmbedding: KernelFunction;
   naflexPatchify: KernelFunction;
+  linearBackward: KernelFunction;
+  layerNormBackward: KernelFunction;
+  geluBackward: KernelFunction;
+  l2NormalizeBackward: KernelFunction;
 }
 
 /** One place where a binary was looked for, and why it was not used (`error` absent: it was). */
