@@ -252,6 +252,10 @@ export interface NativeAddon {
     gradients: boolean;
     threads: number;
   }): Promise<NativeSigmoidLoss>;
+  linearBackward: KernelFunction;
+  layerNormBackward: KernelFunction;
+  geluBackward: KernelFunction;
+  l2NormalizeBackward: KernelFunction;
 }
 
 /** One place where a binary was looked for, and why it was not used (`error` absent: it was). */

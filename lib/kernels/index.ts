@@ -10,6 +10,7 @@ export { SiglipError, type SiglipErrorCode } from '../errors.js';
 export type { RawPixels } from '../processing/source.js';
 export { type AttentionArguments, attention } from './attention.js';
 export { gelu, l2Normalize, layerNorm, linear, mapPool, positionEmbedding, tokenEmbedding } from './layers.js';
+export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } from './layers-backward.js';
 export { type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
 export type { KernelOptions } from './run.js';
 export { type SigmoidLossArguments, type SigmoidLossResult, sigmoidLoss } from './sigmoid-loss.js';

@@ -17,7 +17,11 @@ type KernelName =
   | 'attention'
   | 'mapPool'
   | 'positionEmbedding'
-  | 'tokenEmbedding';
+  | 'tokenEmbedding'
+  | 'linearBackward'
+  | 'layerNormBackward'
+  | 'geluBackward'
+  | 'l2NormalizeBackward';
 
 /**
  * Queues a kernel on the device of its tensors: checks that the tensors are tensors, and wraps what comes back.

@@ -6,14 +6,18 @@ void fill_kernels(OpTable& table) {
   table.packed_weight_bytes = packed_weight_bytes_cpu;
   table.pack_weight = pack_weight_cpu;
   table.linear = linear_cpu;
+  table.linear_backward = linear_backward_cpu;
   table.layer_norm = layer_norm_cpu;
+  table.layer_norm_backward = layer_norm_backward_cpu;
   table.gelu = gelu_cpu;
+  table.gelu_backward = gelu_backward_cpu;
   table.attention = attention_cpu;
   table.map_pool = map_pool_cpu;
   table.position_embedding = position_embedding_cpu;
   table.token_embedding = token_embedding_cpu;
   table.l2_normalize = l2_normalize_cpu;
   table.sigmoid_loss = sigmoid_loss_cpu;
+  table.l2_normalize_backward = l2_normalize_backward_cpu;
   table.patchify_images = patchify_images_cpu;
   table.patchify_pixels = patchify_pixels_cpu;
 }

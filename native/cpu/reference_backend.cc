@@ -21,14 +21,18 @@ const OpTable& reference_table() {
     filled.packed_weight_bytes = packed_weight_bytes_reference;
     filled.pack_weight = pack_weight_reference;
     filled.linear = linear_reference;
+    filled.linear_backward = linear_backward_reference;
     filled.layer_norm = layer_norm_reference;
+    filled.layer_norm_backward = layer_norm_backward_reference;
     filled.gelu = gelu_reference;
+    filled.gelu_backward = gelu_backward_reference;
     filled.attention = attention_reference;
     filled.map_pool = map_pool_reference;
     filled.position_embedding = position_embedding_reference;
     filled.token_embedding = token_embedding_reference;
     filled.l2_normalize = l2_normalize_reference;
     filled.sigmoid_loss = sigmoid_loss_reference;
+    filled.l2_normalize_backward = l2_normalize_backward_reference;
     filled.patchify_images = patchify_images_reference;
     filled.patchify_pixels = patchify_pixels_reference;
     return filled;

@@ -1,4 +1,4 @@
-// Exponentials, logarithms and GELU on vectors.
+// Exponentials, logarithms, GELU and its derivative on vectors.
 //
 // The exponentials split an argument y = n·ln 2 + r with |r| ≤ ½ ln 2, take a polynomial of r and multiply it by 2ⁿ.
 // Adding kRound = 1.5·2²³ + 127 rounds to an integer n and leaves n + 127 in the low bits of the sum, which is the
@@ -86,6 +86,23 @@ SIGLIP2_INLINE Vec gelu_tanh(Vec z) {
   const Vec decay = raised * broadcast(0x1p-64f);  // e^−|2u|
   const Vec numerator = select_negative(z, magnitude * raised * broadcast(0x1p-64f), z);
   return numerator / (broadcast(1.0f) + decay);
+}
+
+// The derivative of gelu_tanh to some 1e-7 in absolute terms; 0 at −∞, 1 at +∞. With m = |z|, d = e^−2u(m), s = 1/(1 +
+// d) and k = m·2u′(m)·s it is s + k·ds for z ≥ 0 and ds − k·ds below, which neither overflows nor subtracts nearly
+// equal numbers but at its zero near −0.75.
+SIGLIP2_INLINE Vec gelu_tanh_derivative(Vec z) {
+  // d is 0 from about 10 on.
+  const Vec m = min(broadcast(11.6f), max(z, zero() - z));
+  const Vec square = m * m;
+  // 2u·log₂e and 2u′, with 2u = √(8/π)(m + 0.044715 m³).
+  const Vec exponent = m * multiply_add(broadcast(0.10294324f), square, broadcast(2.3022082f));
+  const Vec slope = multiply_add(broadcast(0.21406445f), square, broadcast(1.5957691f));
+  const Vec d = exp2_nonpositive(zero() - exponent);
+  const Vec s = broadcast(1.0f) / (broadcast(1.0f) + d);
+  const Vec k = m * slope * s;
+  const Vec ds = d * s;
+  return multiply_add(select_negative(z, zero() - k, k), ds, select_negative(z, ds, s));
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

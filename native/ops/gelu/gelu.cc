@@ -14,4 +14,16 @@ void gelu(const OpTable& table, OpContext& context, const GeluArgs& args) {
   table.gelu(context, args);
 }
 
+void gelu_backward(const OpTable& table, OpContext& context, const GeluBackwardArgs& args) {
+  const char* const name = "gelu_backward";
+  const std::int64_t rows = args.input.rows, columns = args.input.columns;
+  check_at_least(name, "rows of input", rows, 0);
+  check_at_least(name, "columns of input", columns, 0);
+  check_matrix(name, "input", args.input, DType::kFloat32, rows, columns);
+  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, columns);
+  check_matrix(name, "grad_input", args.grad_input, DType::kFloat32, rows, columns);
+  if (rows == 0 || columns == 0) return;
+  table.gelu_backward(context, args);
+}
+
 }  // namespace siglip2

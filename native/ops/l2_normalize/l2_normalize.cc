@@ -14,4 +14,17 @@ void l2_normalize(const OpTable& table, OpContext& context, const L2NormalizeArg
   table.l2_normalize(context, args);
 }
 
+void l2_normalize_backward(const OpTable& table, OpContext& context, const L2NormalizeBackwardArgs& args) {
+  const char* const name = "l2_normalize_backward";
+  const std::int64_t rows = args.input.rows, width = args.input.columns;
+  check_at_least(name, "rows of input", rows, 0);
+  check_at_least(name, "columns of input", width, 0);
+  check_matrix(name, "input", args.input, DType::kFloat32, rows, width);
+  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, width);
+  check_matrix(name, "grad_input", args.grad_input, DType::kFloat32, rows, width);
+  if (rows == 0 || width == 0) return;
+  if (args.grad_input.data == args.input.data) throw_shape_error(name, "grad_input must not overlap input");
+  table.l2_normalize_backward(context, args);
+}
+
 }  // namespace siglip2

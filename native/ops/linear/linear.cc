@@ -41,4 +41,17 @@ void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs&
   table.pack_weight(context, args);
 }
 
+void linear_backward(const OpTable& table, OpContext& context, const LinearBackwardArgs& args) {
+  const char* const name = "linear_backward";
+  const std::int64_t rows = args.input.rows;
+  check_at_least(name, "rows of input", rows, 0);
+  check_at_least(name, "columns of input", args.input.columns, 1);
+  check_at_least(name, "columns of grad_output", args.grad_output.columns, 1);
+  check_matrix(name, "input", args.input, DType::kFloat32, rows, args.input.columns);
+  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, args.grad_output.columns);
+  check_pointer(name, "grad_weight", args.grad_weight);
+  if (rows == 0) return;
+  table.linear_backward(context, args);
+}
+
 }  // namespace siglip2

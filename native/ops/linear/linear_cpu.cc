@@ -1,13 +1,13 @@
 // Matrix product on CPUs.
 //
-// Plan. `pack_weight` lays the weight out in panels of kTileColumns outputs, [panel][in_features][kTileColumns], so
-// that the register tile of cpu/simd/tile.h reads it in order. A task owns a block of rows and a range of panels. It
-// walks groups of panels whose sums fit the L2 cache, and for each group the blocks of in_features: a block's input
-// rows (kMostRows × kMostDepth, L2) meet one panel (kMostDepth × kTileColumns, L1) after the other, so a panel that
-// comes from L3 or memory is used for all rows of the block. Sums of one block of in_features are added to those of the
-// blocks before; the last one is followed by bias, activation and residual while its tile is in L1. Where the cut
-// between blocks falls depends on in_features alone, and a tile's sum is in order, so a row has the same bits in every
-// batch.
+// Plan. `pack_weight` (pack_weight_cpu.cc) lays the weight out in panels of kTileColumns outputs,
+// [panel][in_features][kTileColumns], so that the register tile of cpu/simd/tile.h reads it in order. A task owns a
+// block of rows and a range of panels. It walks groups of panels whose sums fit the L2 cache, and for each group the
+// blocks of in_features: a block's input rows (kMostRows × kMostDepth, L2) meet one panel (kMostDepth × kTileColumns,
+// L1) after the other, so a panel that comes from L3 or memory is used for all rows of the block. Sums of one block of
+// in_features are added to those of the blocks before; the last one is followed by bias, activation and residual while
+// its tile is in L1. Where the cut between blocks falls depends on in_features alone, and a tile's sum is in order, so
+// a row has the same bits in every batch.
 //
 // Floor: rows·in·out multiply-adds at two vectors a cycle; for few rows 4·in·out bytes of weight.
 #include "ops/linear/linear.h"
@@ -122,70 +122,7 @@ void multiply_block(const LinearArgs& args, const Block& block, float* scratch) 
   }
 }
 
-// Row `index` of parts that are stacked.
-struct Row {
-  const char* data;
-  DType dtype;
-};
-Row find_row(const PackWeightArgs& args, std::int64_t index) {
-  int part = 0;
-  while (index >= args.parts[part].rows)
-    index -= args.parts[part++].rows;
-  const ConstMatrixView& matrix = args.parts[part];
-  const std::int64_t bytes = matrix.dtype == DType::kFloat32 ? 4 : 2;
-  return {static_cast<const char*>(matrix.data) + index * matrix.stride * bytes, matrix.dtype};
-}
-
-// kLanes values from `first` on, zero beyond `count`, which reads no byte behind the row.
-Vec load_widened(const Row& row, std::int64_t first, std::int64_t count) {
-  const std::int64_t bytes = row.dtype == DType::kFloat32 ? 4 : 2;
-  const char* source = row.data + first * bytes;
-  char rest[4 * kLanes] = {};
-  if (count - first < kLanes) {
-    std::memcpy(rest, source, static_cast<std::size_t>((count - first) * bytes));
-    source = rest;
-  }
-  if (row.dtype == DType::kBFloat16) return load_bfloat16(source);
-  if (row.dtype == DType::kFloat16) return load_float16(source);
-  float values[kLanes];
-  std::memcpy(values, source, sizeof(values));
-  return load(values);
-}
-
 }  // namespace
-
-std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features) {
-  return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * in_features) * sizeof(float);
-}
-
-void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
-  std::int64_t out_features = 0;
-  for (int i = 0; i < args.part_count; ++i)
-    out_features += args.parts[i].rows;
-  const std::int64_t in_features = args.parts[0].columns;
-  float* const packed = static_cast<float*>(args.packed);
-
-  cpu::parallel_for(divide_up(out_features, kTileColumns), context.threads, [&](std::int64_t panel, int) {
-    float* const target = packed + panel * in_features * kTileColumns;
-    Row rows[kTileColumns];
-    for (int j = 0; j < kTileColumns; ++j) {
-      const std::int64_t row = panel * kTileColumns + j;
-      if (row < out_features)
-        rows[j] = find_row(args, row);
-      else
-        rows[j] = {nullptr, DType::kFloat32};
-    }
-    for (std::int64_t first = 0; first < in_features; first += kLanes) {
-      const std::int64_t count = in_features - first < kLanes ? in_features - first : kLanes;
-      for (int j = 0; j < kTileColumns; ++j) {
-        float values[kLanes] = {};
-        if (rows[j].data != nullptr) store(values, load_widened(rows[j], first, in_features));
-        for (std::int64_t k = 0; k < count; ++k)
-          target[(first + k) * kTileColumns + j] = values[k];
-      }
-    }
-  });
-}
 
 void linear_cpu(OpContext& context, const LinearArgs& args) {
   const std::int64_t rows = args.input.rows;

@@ -1,6 +1,6 @@
 // The oracle: weights kept row-major in float32, every sum in double precision and in order.
 #include <cmath>
-#include <cstring>
+#include <vector>
 
 #include "ops/linear/linear.h"
 #include "tensor/convert.h"
@@ -22,14 +22,24 @@ std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_
 }
 
 void pack_weight_reference(OpContext& context, const PackWeightArgs& args) {
-  float* target = static_cast<float*>(args.packed);
+  float* const packed = static_cast<float*>(args.packed);
+  std::int64_t stacked_rows = 0;
+  for (int i = 0; i < args.part_count; ++i)
+    stacked_rows += args.parts[i].rows;
+  const std::int64_t columns = args.parts[0].columns;
+  std::vector<float> values(static_cast<std::size_t>(columns));
+  std::int64_t stacked_row = 0;
   for (int i = 0; i < args.part_count; ++i) {
     const ConstMatrixView& part = args.parts[i];
     const std::size_t row_bytes = static_cast<std::size_t>(part.stride) * size_of(part.dtype);
-    for (std::int64_t row = 0; row < part.rows; ++row) {
+    for (std::int64_t row = 0; row < part.rows; ++row, ++stacked_row) {
       widen_to_float(part.dtype, static_cast<const char*>(part.data) + static_cast<std::size_t>(row) * row_bytes,
-                     target, static_cast<std::size_t>(part.columns));
-      target += part.columns;
+                     values.data(), values.size());
+      for (std::int64_t column = 0; column < columns; ++column) {
+        const std::int64_t index =
+            args.transpose ? column * stacked_rows + stacked_row : stacked_row * columns + column;
+        packed[index] = values[static_cast<std::size_t>(column)];
+      }
     }
   }
 }
@@ -48,6 +58,26 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
       if (args.residual.data != nullptr) sum += args.residual.as<float>()[row * args.residual.stride + out];
       output[out] = static_cast<float>(sum);
     }
+  }
+}
+
+void linear_backward_reference(OpContext& context, const LinearBackwardArgs& args) {
+  const std::int64_t in_features = args.input.columns;
+  for (std::int64_t out = 0; out < args.grad_output.columns; ++out) {
+    const float* const grad_output = args.grad_output.as<float>() + out;
+    for (std::int64_t in = 0; in < in_features; ++in) {
+      double sum = args.grad_weight[out * in_features + in];
+      for (std::int64_t row = 0; row < args.input.rows; ++row) {
+        const double input = args.input.as<float>()[row * args.input.stride + in];
+        sum += grad_output[row * args.grad_output.stride] * input;
+      }
+      args.grad_weight[out * in_features + in] = static_cast<float>(sum);
+    }
+    if (args.grad_bias == nullptr) continue;
+    double sum = args.grad_bias[out];
+    for (std::int64_t row = 0; row < args.input.rows; ++row)
+      sum += grad_output[row * args.grad_output.stride];
+    args.grad_bias[out] = static_cast<float>(sum);
   }
 }
 

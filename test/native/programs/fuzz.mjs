@@ -187,6 +187,12 @@ const valid = {
     },
   ],
   naflexPatchify: () => [{ ...images(), patchSize: 16, device: 'cpu', threads: 2 }],
+  linearBackward: () => [{ input: tensor([3, 5]), weight: tensor([4, 5]), gradOutput: tensor([3, 4]), threads: 2 }],
+  layerNormBackward: () => [
+    { input: tensor([3, 5]), weight: tensor([5]), gradOutput: tensor([3, 5]), epsilon: 1e-6, threads: 2 },
+  ],
+  geluBackward: () => [{ input: tensor([3, 5]), gradOutput: tensor([3, 5]), threads: 2 }],
+  l2NormalizeBackward: () => [{ input: tensor([3, 5]), gradOutput: tensor([3, 5]), threads: 2 }],
 };
 const forgotten = Object.keys(addon).filter((name) => !(name in valid));
 if (forgotten.length > 0) throw new Error(`add these functions to the fuzz program: ${forgotten.join(', ')}`);

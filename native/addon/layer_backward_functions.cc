@@ -1,0 +1,107 @@
+// Gradients of the simple layers as functions of tensors, as in addon/kernel_functions.cc. Gradients of parameters are
+// accumulated from zero.
+#include "addon/kernel_arguments.h"
+#include "ops/gelu/gelu.h"
+#include "ops/l2_normalize/l2_normalize.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/linear/linear.h"
+
+namespace siglip2::addon {
+namespace {
+
+TensorPointer new_zeros(Device& device, OpContext& context, Shape shape) {
+  auto tensor = new_tensor(device, std::move(shape));
+  device.table().fill_zero(context, tensor->buffer.data(), tensor->buffer.bytes());
+  return tensor;
+}
+
+// linearBackward({ input [rows, in], weight [out, in], gradOutput [rows, out] }): gradInput [rows, in],
+// gradWeight [out, in], gradBias [out]
+Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.tensor("input", 2);
+    const auto weight = arguments.tensor("weight", 2);
+    const Shape weight_shape = {weight->shape[0], input->shape[1]};
+    if (weight->shape != weight_shape)
+      throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
+    const auto grad_output = arguments.tensor_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const OpTable& table = device.table();
+      const std::int64_t out_features = weight->shape[0], in_features = weight->shape[1];
+      const auto grad_input = new_tensor(device, input->shape);
+      const auto grad_weight = new_zeros(device, context, weight->shape);
+      const auto grad_bias = new_zeros(device, context, {out_features});
+      const ConstMatrixView part = matrix(*weight);
+      const DeviceBuffer packed(device, table.packed_weight_bytes(in_features, out_features));
+      pack_weight(table, context, {&part, 1, packed.data(), true});
+      LinearArgs product;
+      product.input = matrix(*grad_output);
+      product.weight = {packed.data(), in_features, out_features};
+      product.output = matrix(*grad_input);
+      linear(table, context, product);
+      linear_backward(
+          table, context,
+          {matrix(*input), matrix(*grad_output), grad_weight->buffer.as<float>(), grad_bias->buffer.as<float>()});
+      return {{"gradInput", grad_input}, {"gradWeight", grad_weight}, {"gradBias", grad_bias}};
+    });
+  });
+}
+
+// layerNormBackward({ input [rows, width], weight [width], gradOutput [rows, width], epsilon }): gradInput,
+// gradWeight [width], gradBias [width]
+Napi::Value run_layer_norm_backward(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.tensor("input", 2);
+    const auto weight = arguments.tensor_of_shape("weight", {input->shape[1]});
+    const auto grad_output = arguments.tensor_of_shape("gradOutput", input->shape);
+    const auto epsilon = static_cast<float>(to_number(arguments.get("epsilon"), "epsilon"));
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto grad_input = new_tensor(device, input->shape);
+      const auto grad_weight = new_zeros(device, context, weight->shape);
+      const auto grad_bias = new_zeros(device, context, weight->shape);
+      const auto statistics = new_tensor(device, {input->shape[0], 2});
+      LayerNormBackwardArgs args;
+      args.input = matrix(*input);
+      args.weight = floats(weight);
+      args.epsilon = epsilon;
+      args.grad_output = matrix(*grad_output);
+      args.grad_input = matrix(*grad_input);
+      args.grad_weight = grad_weight->buffer.as<float>();
+      args.grad_bias = grad_bias->buffer.as<float>();
+      args.statistics = matrix(*statistics);
+      layer_norm_backward(device.table(), context, args);
+      return {{"gradInput", grad_input}, {"gradWeight", grad_weight}, {"gradBias", grad_bias}};
+    });
+  });
+}
+
+// geluBackward({ input [rows, columns], gradOutput [rows, columns] }), l2NormalizeBackward of the same: gradInput
+template <typename Args, void (*operation)(const OpTable&, OpContext&, const Args&)>
+Napi::Value run_rowwise_backward(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.tensor("input", 2);
+    const auto grad_output = arguments.tensor_of_shape("gradOutput", input->shape);
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto grad_input = new_tensor(device, input->shape);
+      operation(device.table(), context, {matrix(*input), matrix(*grad_output), matrix(*grad_input)});
+      return {{"gradInput", grad_input}};
+    });
+  });
+}
+
+}  // namespace
+
+void add_layer_backward_functions(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  add("linearBackward", run_linear_backward);
+  add("layerNormBackward", run_layer_norm_backward);
+  add("geluBackward", run_rowwise_backward<GeluBackwardArgs, siglip2::gelu_backward>);
+  add("l2NormalizeBackward", run_rowwise_backward<L2NormalizeBackwardArgs, siglip2::l2_normalize_backward>);
+}
+
+}  // namespace siglip2::addon

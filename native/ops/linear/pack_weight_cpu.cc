@@ -1,0 +1,118 @@
+// Packing of weights for the matrix product on CPUs: panels of kTileColumns outputs,
+// [panel][in_features][kTileColumns], zero beyond the last output.
+//
+// Plan. Outputs are rows of the stacked parts, so a panel is kTileColumns of them transposed, square after square. With
+// `transpose` outputs are columns of the stack, and a panel's row is a piece of a part's row: strips of rows are copied
+// to panel after panel, which reads rows in order and writes a strip's share of a panel in one piece.
+//
+// Floor: one read of the parts and one write of the panels.
+#include "cpu/kernels.h"
+#include "cpu/simd/simd.h"
+#include "cpu/simd/tile.h"
+#include "cpu/thread_pool.h"
+#include "ops/linear/linear.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr int kStripRows = 16;
+
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Row `index` of parts that are stacked.
+struct Row {
+  const char* data;
+  DType dtype;
+};
+Row find_row(const PackWeightArgs& args, std::int64_t index) {
+  int part = 0;
+  while (index >= args.parts[part].rows)
+    index -= args.parts[part++].rows;
+  const ConstMatrixView& matrix = args.parts[part];
+  const std::int64_t bytes = matrix.dtype == DType::kFloat32 ? 4 : 2;
+  return {static_cast<const char*>(matrix.data) + index * matrix.stride * bytes, matrix.dtype};
+}
+
+// kLanes values from `first` on, zero beyond `count`, which reads no byte behind the row.
+Vec load_widened(const Row& row, std::int64_t first, std::int64_t count) {
+  const std::int64_t bytes = row.dtype == DType::kFloat32 ? 4 : 2;
+  const char* source = row.data + first * bytes;
+  char rest[4 * kLanes] = {};
+  if (count - first < kLanes) {
+    std::memcpy(rest, source, static_cast<std::size_t>((count - first) * bytes));
+    source = rest;
+  }
+  if (row.dtype == DType::kBFloat16) return load_bfloat16(source);
+  if (row.dtype == DType::kFloat16) return load_float16(source);
+  float values[kLanes];
+  std::memcpy(values, source, sizeof(values));
+  return load(values);
+}
+
+// Panel `panel`, whose outputs are rows of the stack; `target` is its beginning.
+void pack_panel(const PackWeightArgs& args, std::int64_t out_features, std::int64_t panel, float* target) {
+  const std::int64_t in_features = args.parts[0].columns;
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t first_row = panel * kTileColumns + v * kLanes;
+    const std::int64_t rows = out_features - first_row;
+    Row sources[kLanes];
+    for (int i = 0; i < kLanes && i < rows; ++i)
+      sources[i] = find_row(args, first_row + i);
+    for (std::int64_t first = 0; first < in_features; first += kLanes) {
+      Vec square[kLanes];
+      for (int i = 0; i < kLanes; ++i)
+        square[i] = i < rows ? load_widened(sources[i], first, in_features) : zero();
+      transpose(square);
+      for (int k = 0; k < kLanes && first + k < in_features; ++k)
+        store(target + (first + k) * kTileColumns + v * kLanes, square[k]);
+    }
+  }
+}
+
+// Rows [first_row, first_row + count) of the stack, which are `depth`, into every panel of columns.
+void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t first_row, int count, float* packed) {
+  const std::int64_t columns = args.parts[0].columns;
+  Row sources[kStripRows];
+  for (int i = 0; i < count; ++i)
+    sources[i] = find_row(args, first_row + i);
+  for (std::int64_t panel = 0; panel * kTileColumns < columns; ++panel) {
+    float* const target = packed + (panel * depth + first_row) * kTileColumns;
+    for (int i = 0; i < count; ++i) {
+      for (int v = 0; v < kTileVectors; ++v) {
+        const std::int64_t column = panel * kTileColumns + v * kLanes;
+        store(target + i * kTileColumns + v * kLanes,
+              column < columns ? load_widened(sources[i], column, columns) : zero());
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features) {
+  return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * in_features) * sizeof(float);
+}
+
+void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
+  std::int64_t rows = 0;
+  for (int i = 0; i < args.part_count; ++i)
+    rows += args.parts[i].rows;
+  const std::int64_t columns = args.parts[0].columns;
+  float* const packed = static_cast<float*>(args.packed);
+
+  if (args.transpose) {
+    cpu::parallel_for(divide_up(rows, kStripRows), context.threads, [&](std::int64_t strip, int) {
+      const std::int64_t left = rows - strip * kStripRows;
+      const int count = static_cast<int>(left < kStripRows ? left : kStripRows);
+      pack_strip(args, rows, strip * kStripRows, count, packed);
+    });
+  } else {
+    cpu::parallel_for(divide_up(rows, kTileColumns), context.threads, [&](std::int64_t panel, int) {
+      pack_panel(args, rows, panel, packed + panel * kTileColumns * columns);
+    });
+  }
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

@@ -1,0 +1,220 @@
+/** Gradients of linear layers on the CPU against the double-precision reference, and that against its formula. */
+import { describe, expect, it } from 'vitest';
+import { linear, linearBackward, Tensor } from '../../../lib/kernels/index.js';
+import { relativeError, sameBits } from '../../support/compare.js';
+import { Random } from '../../support/random.js';
+
+type DeviceName = 'cpu' | 'reference';
+interface Shape {
+  rows: number;
+  inputs: number;
+  outputs: number;
+}
+interface Data {
+  input: Float32Array;
+  weight: Float32Array;
+  gradOutput: Float32Array;
+}
+interface Gradients {
+  gradInput: Float32Array;
+  gradWeight: Float32Array;
+  gradBias: Float32Array;
+}
+const names = ['gradInput', 'gradWeight', 'gradBias'] as const;
+
+function makeData(seed: number, { rows, inputs, outputs }: Shape): Data {
+  const random = new Random(seed);
+  return {
+    input: random.floats(rows * inputs),
+    weight: random.floats(outputs * inputs),
+    gradOutput: random.floats(rows * outputs),
+  };
+}
+
+async function run(device: DeviceName, shape: Shape, data: Data, threads?: number): Promise<Gradients> {
+  const { rows, inputs, outputs } = shape;
+  const gradients = await linearBackward({
+    input: Tensor.from(data.input, [rows, inputs], { device }),
+    weight: Tensor.from(data.weight, [outputs, inputs], { device }),
+    gradOutput: Tensor.from(data.gradOutput, [rows, outputs], { device }),
+    ...(threads === undefined ? {} : { threads }),
+  });
+  expect(gradients.gradInput.shape).toEqual([rows, inputs]);
+  expect(gradients.gradWeight.shape).toEqual([outputs, inputs]);
+  expect(gradients.gradBias.shape).toEqual([outputs]);
+  return {
+    gradInput: await gradients.gradInput.read(),
+    gradWeight: await gradients.gradWeight.read(),
+    gradBias: await gradients.gradBias.read(),
+  };
+}
+
+async function expectAgreement(seed: number, shape: Shape): Promise<void> {
+  const data = makeData(seed, shape);
+  const [actual, expected] = [await run('cpu', shape, data), await run('reference', shape, data)];
+  for (const name of names)
+    expect(relativeError(actual[name], expected[name]), `${name} of ${JSON.stringify(shape)}`).toBeLessThan(2e-6);
+}
+
+const cases: [string, Shape][] = [
+  ['1 × 1 × 1', { rows: 1, inputs: 1, outputs: 1 }],
+  ['one row', { rows: 1, inputs: 768, outputs: 300 }],
+  ['one input', { rows: 70, inputs: 1, outputs: 130 }],
+  ['one output', { rows: 70, inputs: 130, outputs: 1 }],
+  ['primes', { rows: 131, inputs: 257, outputs: 61 }],
+  ['two blocks of rows', { rows: 257, inputs: 48, outputs: 24 }],
+  ['many blocks of rows', { rows: 3001, inputs: 33, outputs: 17 }],
+  ['several blocks of outputs and groups of inputs', { rows: 40, inputs: 330, outputs: 1201 }],
+  ['B/16 MLP', { rows: 30, inputs: 768, outputs: 3072 }],
+  ['patch 14', { rows: 50, inputs: 588, outputs: 1152 }],
+];
+
+describe('linearBackward', () => {
+  it.each(cases)('%s', async (_, shape) => expectAgreement(5, shape));
+
+  it('agrees with the reference on random shapes', async () => {
+    const random = new Random(17);
+    for (let round = 0; round < 60; round++)
+      await expectAgreement(round, {
+        rows: random.integer(1, 300),
+        inputs: random.integer(1, 200),
+        outputs: random.integer(1, 200),
+      });
+  });
+
+  it('gives zeros for no rows', async () => {
+    const shape = { rows: 0, inputs: 5, outputs: 3 };
+    for (const device of ['cpu', 'reference'] as const)
+      expect(await run(device, shape, makeData(1, shape))).toEqual({
+        gradInput: new Float32Array(0),
+        gradWeight: new Float32Array(15),
+        gradBias: new Float32Array(3),
+      });
+  });
+
+  it('has a reference that follows the formula', async () => {
+    const shape = { rows: 7, inputs: 5, outputs: 3 };
+    const { rows, inputs, outputs } = shape;
+    const data = makeData(3, shape);
+    const sum = (count: number, term: (i: number) => number) => {
+      let total = 0;
+      for (let i = 0; i < count; i++) total += term(i);
+      return Math.fround(total);
+    };
+    const at = (array: Float32Array, index: number) => array[index] as number;
+    const { input, weight, gradOutput } = data;
+    expect(await run('reference', shape, data)).toEqual({
+      gradInput: Float32Array.from({ length: rows * inputs }, (_, i) => {
+        const [row, column] = [Math.floor(i / inputs), i % inputs];
+        return sum(outputs, (o) => at(gradOutput, row * outputs + o) * at(weight, o * inputs + column));
+      }),
+      gradWeight: Float32Array.from({ length: outputs * inputs }, (_, i) => {
+        const [output, column] = [Math.floor(i / inputs), i % inputs];
+        return sum(rows, (r) => at(gradOutput, r * outputs + output) * at(input, r * inputs + column));
+      }),
+      gradBias: Float32Array.from({ length: outputs }, (_, o) => sum(rows, (r) => at(gradOutput, r * outputs + o))),
+    });
+  });
+
+  it('is the gradient of the layer: what changes when an argument does', async () => {
+    // The layer is linear in each argument, so a step of any size gives the exact derivative; what is left is the
+    // rounding of some 20 outputs of order 1 to float32.
+    const shape = { rows: 4, inputs: 6, outputs: 5 };
+    const data = { ...makeData(8, shape), bias: new Random(2).floats(5) };
+    const gradients = await run('reference', shape, data);
+    const loss = async ({ input, weight, bias }: typeof data) => {
+      const { output } = await linear({
+        input: Tensor.from(input, [4, 6], { device: 'reference' }),
+        weight: Tensor.from(weight, [5, 6], { device: 'reference' }),
+        bias: Tensor.from(bias, [5], { device: 'reference' }),
+      });
+      return (await output.read()).reduce((total, y, i) => total + y * (data.gradOutput[i] as number), 0);
+    };
+    for (const [argument, name] of [
+      ['input', 'gradInput'],
+      ['weight', 'gradWeight'],
+      ['bias', 'gradBias'],
+    ] as const)
+      for (const i of data[argument].keys()) {
+        const changed = (step: number) => {
+          const copy = data[argument].slice();
+          copy[i] = (copy[i] as number) + step;
+          return { ...data, [argument]: copy };
+        };
+        const [above, below] = [changed(1), changed(-1)];
+        const step = (above[argument][i] as number) - (below[argument][i] as number);
+        const slope = ((await loss(above)) - (await loss(below))) / step;
+        expect(Math.abs(slope - (gradients[name][i] as number)), `${name}[${i}]`).toBeLessThan(2e-6);
+      }
+  });
+
+  it('multiplies by the transposed weight as linear does, bit for bit', async () => {
+    for (const shape of [
+      { rows: 9, inputs: 1, outputs: 1 },
+      { rows: 5, inputs: 7, outputs: 33 },
+      { rows: 20, inputs: 61, outputs: 130 },
+      { rows: 3, inputs: 768, outputs: 769 },
+    ]) {
+      const { rows, inputs, outputs } = shape;
+      const data = makeData(inputs, shape);
+      const transposed = Float32Array.from(
+        { length: inputs * outputs },
+        (_, i) => data.weight[(i % outputs) * inputs + Math.floor(i / outputs)] as number,
+      );
+      const { output } = await linear({
+        input: Tensor.from(data.gradOutput, [rows, outputs]),
+        weight: Tensor.from(transposed, [inputs, outputs]),
+      });
+      expect((await run('cpu', shape, data)).gradInput).toEqual(await output.read());
+    }
+  });
+
+  it('gives the same bits on any number of threads', async () => {
+    for (const shape of [
+      { rows: 300, inputs: 770, outputs: 500 },
+      { rows: 600, inputs: 70, outputs: 40 },
+    ]) {
+      const data = makeData(1, shape);
+      const expected = await run('cpu', shape, data, 1);
+      for (const threads of [2, 3, 8]) {
+        const actual = await run('cpu', shape, data, threads);
+        for (const name of names) expect(sameBits(actual[name], expected[name]), `${name}, ${threads}`).toBe(true);
+      }
+    }
+  });
+
+  it('keeps NaN and infinities to the gradients that depend on them', async () => {
+    const shape = { rows: 300, inputs: 37, outputs: 29 };
+    const { rows, inputs, outputs } = shape;
+    const data = makeData(6, shape);
+    const clean = await run('cpu', shape, data);
+    const [row, column, output] = [rows - 1, inputs - 1, outputs - 1];
+    data.input[row * inputs + column] = Number.POSITIVE_INFINITY;
+    data.gradOutput[row * outputs + output] = Number.NaN;
+    const { gradInput, gradWeight, gradBias } = await run('cpu', shape, data);
+    gradInput.forEach((value, i) => {
+      if (Math.floor(i / inputs) === row) expect(value).toBeNaN();
+      else expect(value).toBe(clean.gradInput[i]);
+    });
+    gradWeight.forEach((value, i) => {
+      if (Math.floor(i / inputs) === output) expect(value).toBeNaN();
+      else if (i % inputs === column) expect(Math.abs(value)).toBe(Number.POSITIVE_INFINITY);
+      else expect(value).toBe(clean.gradWeight[i]);
+    });
+    expect(gradBias.findIndex(Number.isNaN)).toBe(output);
+    expect(gradBias.slice(0, output)).toEqual(clean.gradBias.slice(0, output));
+  });
+
+  it('names what does not fit', async () => {
+    const tensor = (...shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const [input, weight, gradOutput] = [tensor(2, 3), tensor(4, 3), tensor(2, 4)];
+    await expect(linearBackward({ input, weight: tensor(4, 2), gradOutput })).rejects.toThrow(/weight/);
+    await expect(linearBackward({ input, weight, gradOutput: tensor(2, 3) })).rejects.toThrow(/gradOutput/);
+    await expect(linearBackward({ input, weight, gradOutput: tensor(3, 4) })).rejects.toThrow(/gradOutput/);
+    await expect(linearBackward({ input: tensor(6), weight, gradOutput })).rejects.toThrow(/input/);
+    await expect(linearBackward({ input, weight, gradOutput, bias: input } as never)).rejects.toThrow(/bias/);
+    await expect(linearBackward({ input: tensor(2, 0), weight: tensor(4, 0), gradOutput })).rejects.toMatchObject({
+      code: 'ERR_SIGLIP_SHAPE',
+    });
+  });
+});
