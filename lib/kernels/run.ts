@@ -15,7 +15,11 @@ type KernelName =
   | 'gelu'
   | 'l2Normalize'
   | 'attention'
+  | 'attentionBackward'
   | 'mapPool'
+  | 'mapPoolBackward'
+  | 'probeKeys'
+  | 'probeKeysBackward'
   | 'positionEmbedding'
   | 'tokenEmbedding';
 
