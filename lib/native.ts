@@ -240,7 +240,11 @@ export interface NativeAddon {
   gelu: KernelFunction;
   l2Normalize: KernelFunction;
   attention: KernelFunction;
+  attentionBackward: KernelFunction;
   mapPool: KernelFunction;
+  mapPoolBackward: KernelFunction;
+  probeKeys: KernelFunction;
+  probeKeysBackward: KernelFunction;
   positionEmbedding: KernelFunction;
   tokenEmbedding: KernelFunction;
   naflexPatchify: KernelFunction;

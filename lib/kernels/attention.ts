@@ -44,6 +44,37 @@ export function checkOffsets(argument: string, offsets: unknown, rows: number): 
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
  */
 export async function attention(args: AttentionArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
+  const { output, logSumExp } = await runKernel('attention', args, ['query', 'key', 'value'], attentionOptions(args));
+  return { output: output as Tensor, logSumExp: logSumExp as Tensor };
+}
+
+/** Arguments of {@link attentionBackward}: those of the forward pass, what it returned, and the output's gradient. */
+export interface AttentionBackwardArguments extends AttentionArguments {
+  /** [Σq, heads, headDim], float32, from {@link attention} with the same arguments. */
+  output: Tensor;
+  /** [Σq, heads], float32, likewise. */
+  logSumExp: Tensor;
+  /** Gradient with respect to `output`, of its shape. */
+  gradOutput: Tensor;
+}
+
+/**
+ * Gradients of {@link attention} with respect to query, key and value. The weights are recomputed from `logSumExp`
+ * (FlashAttention, arXiv 2205.14135, appendix B), so nothing of the size of the scores is stored.
+ * @returns `gradQuery` [Σq, heads, headDim], `gradKey` and `gradValue` [Σk, heads, headDim], float32; 0 for a query
+ *   without keys and a key without queries
+ * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
+ */
+export async function attentionBackward(
+  args: AttentionBackwardArguments,
+): Promise<{ gradQuery: Tensor; gradKey: Tensor; gradValue: Tensor }> {
+  const tensors = ['query', 'key', 'value', 'output', 'logSumExp', 'gradOutput'];
+  const { gradQuery, gradKey, gradValue } = await runKernel('attentionBackward', args, tensors, attentionOptions(args));
+  return { gradQuery: gradQuery as Tensor, gradKey: gradKey as Tensor, gradValue: gradValue as Tensor };
+}
+
+/** The arguments of attention that are no tensors, checked, with their defaults. */
+function attentionOptions(args: AttentionArguments): Record<string, unknown> {
   const query = requireTensorShape('args.query', args?.query, 3);
   const key = requireTensorShape('args.key', args.key, 3);
   const queries = query.shape[0] as number;
@@ -53,13 +84,12 @@ export async function attention(args: AttentionArguments): Promise<{ output: Ten
   const scale = args.scale ?? (query.shape[2] as number) ** -0.5;
   if (typeof scale !== 'number') throw wrongType('args.scale', 'a number', scale);
   if (!Number.isFinite(scale) && query.shape[2] !== 0) throw wrongRange('args.scale', 'a finite number', scale);
-  const { output, logSumExp } = await runKernel('attention', args, ['query', 'key', 'value'], {
+  return {
     queryOffsets: checkOffsets('args.queryOffsets', queryOffsets, queries),
     keyOffsets: checkOffsets('args.keyOffsets', keyOffsets, keys),
     causal: args.causal === true,
     scale,
-  });
-  return { output: output as Tensor, logSumExp: logSumExp as Tensor };
+  };
 }
 
 /** Requires a {@link Tensor} of the given number of dimensions. */

@@ -8,10 +8,16 @@ import { native } from '../native.js';
 export type { Device, DType } from '../device.js';
 export { SiglipError, type SiglipErrorCode } from '../errors.js';
 export type { RawPixels } from '../processing/source.js';
-export { type AttentionArguments, attention } from './attention.js';
+export {
+  type AttentionArguments,
+  type AttentionBackwardArguments,
+  attention,
+  attentionBackward,
+} from './attention.js';
 export { gelu, l2Normalize, layerNorm, linear, mapPool, positionEmbedding, tokenEmbedding } from './layers.js';
 export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } from './layers-backward.js';
 export { type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
+export { mapPoolBackward, type ProbeArguments, probeKeys, probeKeysBackward } from './pooling.js';
 export type { KernelOptions } from './run.js';
 export { type SigmoidLossArguments, type SigmoidLossResult, sigmoidLoss } from './sigmoid-loss.js';
 export { Tensor, type TensorDType } from './tensor.js';

@@ -75,6 +75,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_kernel_functions(env, exports);
   add_loss_functions(env, exports);
   add_layer_backward_functions(env, exports);
+  add_attention_backward_functions(env, exports);
   return exports;
 }
 

@@ -74,5 +74,6 @@ void add_trainer_functions(Napi::Env env, Napi::Object exports);
 void add_kernel_functions(Napi::Env env, Napi::Object exports);
 void add_loss_functions(Napi::Env env, Napi::Object exports);
 void add_layer_backward_functions(Napi::Env env, Napi::Object exports);
+void add_attention_backward_functions(Napi::Env env, Napi::Object exports);
 
 }  // namespace siglip2::addon

@@ -12,7 +12,11 @@ void fill_kernels(OpTable& table) {
   table.gelu = gelu_cpu;
   table.gelu_backward = gelu_backward_cpu;
   table.attention = attention_cpu;
+  table.attention_backward = attention_backward_cpu;
   table.map_pool = map_pool_cpu;
+  table.map_pool_backward = map_pool_backward_cpu;
+  table.probe_keys = probe_keys_cpu;
+  table.probe_keys_backward = probe_keys_backward_cpu;
   table.position_embedding = position_embedding_cpu;
   table.token_embedding = token_embedding_cpu;
   table.l2_normalize = l2_normalize_cpu;

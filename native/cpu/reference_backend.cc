@@ -27,7 +27,11 @@ const OpTable& reference_table() {
     filled.gelu = gelu_reference;
     filled.gelu_backward = gelu_backward_reference;
     filled.attention = attention_reference;
+    filled.attention_backward = attention_backward_reference;
     filled.map_pool = map_pool_reference;
+    filled.map_pool_backward = map_pool_backward_reference;
+    filled.probe_keys = probe_keys_reference;
+    filled.probe_keys_backward = probe_keys_backward_reference;
     filled.position_embedding = position_embedding_reference;
     filled.token_embedding = token_embedding_reference;
     filled.l2_normalize = l2_normalize_reference;

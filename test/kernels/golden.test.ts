@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { attention, naflexPatchify, positionEmbedding, Tensor } from '../../lib/kernels/index.js';
+import { attention, attentionBackward, naflexPatchify, positionEmbedding, Tensor } from '../../lib/kernels/index.js';
 import { readConfig } from '../../lib/model/config.js';
 import { native } from '../../lib/native.js';
 import { decodeImage } from '../../lib/processing/decode.js';
@@ -33,58 +33,90 @@ interface AttentionCase {
   scale: number;
   lse_range: [number, number];
   o_rows: number[];
+  dq_rows: number[];
+  dk_rows: number[];
+  dv_rows: number[];
+}
+
+/** Values of a case in our layout, packed tokens of [heads, dim]; the reference's is [batch, heads, tokens, dim]. */
+function attentionInputs(entry: AttentionCase, device: (typeof devices)[number]) {
+  const { batch, heads, tq, tk, head_dim: dim, seed } = entry;
+  const queryLengths = new Array<number>(batch).fill(tq);
+  const keyLengths = entry.key_lengths ?? new Array<number>(batch).fill(tk);
+  const sum = (lengths: number[]) => lengths.reduce((a, b) => a + b, 0);
+  const prefix = (lengths: number[]) => Int32Array.from([0, ...lengths.map((_, i) => sum(lengths.slice(0, i + 1)))]);
+  const tensor = (which: number, padded: number, lengths: number[]) => {
+    const packed = new Float32Array(sum(lengths) * heads * dim);
+    let out = 0;
+    for (let b = 0; b < batch; b++)
+      for (let t = 0; t < (lengths[b] as number); t++)
+        for (let h = 0; h < heads; h++)
+          for (let j = 0; j < dim; j++)
+            packed[out++] = normalish(hash(((b * heads + h) * padded + t) * dim + j, seed + which));
+    return Tensor.from(packed, [sum(lengths), heads, dim], { device });
+  };
+  const forward = {
+    query: tensor(0, tq, queryLengths),
+    key: tensor(1, tk, keyLengths),
+    value: tensor(2, tk, keyLengths),
+    queryOffsets: prefix(queryLengths),
+    keyOffsets: prefix(keyLengths),
+    causal: entry.mode === 'causal',
+    scale: entry.scale,
+  };
+  return { forward, gradOutput: tensor(3, tq, queryLengths) };
+}
+
+/** In the reference's order: the rows that it stores, and the sum of every row. Rows that we do not have are 0 there. */
+function goldenRows(values: Float32Array, offsets: Int32Array, tokens: number, entry: AttentionCase, kept: number[]) {
+  const { batch, heads, head_dim: dim } = entry;
+  const rows: number[] = [];
+  const sums: number[] = [];
+  for (let b = 0; b < batch; b++)
+    for (let h = 0; h < heads; h++)
+      for (let t = 0; t < tokens; t++) {
+        const token = (offsets[b] as number) + t;
+        const start = (token * heads + h) * dim;
+        const row = token < (offsets[b + 1] as number) ? values.subarray(start, start + dim) : new Float32Array(dim);
+        sums.push(row.reduce((a, x) => a + x, 0));
+        if (kept.includes(t)) rows.push(...row);
+      }
+  return { rows, sums };
 }
 
 describe.each(devices)('attention on %s', (device) => {
   const { tensors } = readGolden('attention/attention.safetensors');
   const cases = readFixtureJson<AttentionCase[]>('attention/attention.json');
+  const title = 'case $index: $mode, $tq × $tk, head dim $head_dim';
 
-  it.each(cases)('case $index: $mode, $tq × $tk, head dim $head_dim', async (entry) => {
-    const { batch, heads, tq, tk, head_dim: dim, seed } = entry;
-    const lengths = entry.key_lengths ?? new Array<number>(batch).fill(tk);
-    // The reference's layout is [batch, heads, tokens, dim], padded; ours is packed tokens of [heads, dim].
-    const pack = (which: number, padded: number, rows: number[]): Float32Array => {
-      const packed = new Float32Array(rows.reduce((a, b) => a + b, 0) * heads * dim);
-      let out = 0;
-      for (let b = 0; b < batch; b++)
-        for (let t = 0; t < (rows[b] as number); t++)
-          for (let h = 0; h < heads; h++)
-            for (let j = 0; j < dim; j++)
-              packed[out++] = normalish(hash(((b * heads + h) * padded + t) * dim + j, seed + which));
-      return packed;
-    };
-    const queryLengths = new Array<number>(batch).fill(tq);
-    const keys = lengths.reduce((a, b) => a + b, 0);
-    const prefix = (rows: number[]) =>
-      Int32Array.from([0, ...rows.map((_, i) => rows.slice(0, i + 1).reduce((a, b) => a + b, 0))]);
-    const options = { device };
-    const { output, logSumExp } = await attention({
-      query: Tensor.from(pack(0, tq, queryLengths), [batch * tq, heads, dim], options),
-      key: Tensor.from(pack(1, tk, lengths), [keys, heads, dim], options),
-      value: Tensor.from(pack(2, tk, lengths), [keys, heads, dim], options),
-      queryOffsets: prefix(queryLengths),
-      keyOffsets: prefix(lengths),
-      causal: entry.mode === 'causal',
-      scale: entry.scale,
-    });
-    const values = await output.read();
-    const actualRows: number[] = [];
-    const actualSums: number[] = [];
-    for (let b = 0; b < batch; b++)
-      for (let h = 0; h < heads; h++)
-        for (let t = 0; t < tq; t++) {
-          const start = ((b * tq + t) * heads + h) * dim;
-          const row = values.subarray(start, start + dim);
-          actualSums.push(row.reduce((a, x) => a + x, 0));
-          if (entry.o_rows.includes(t)) actualRows.push(...row);
-        }
-    const rows = tensors.get(`${entry.index}.o`) as StoredTensor;
-    const sums = tensors.get(`${entry.index}.o_rowsum`) as StoredTensor;
-    expect(relativeError(actualRows, rows.values)).toBeLessThan(2e-6);
-    expect(largestDifference(actualSums, sums.values)).toBeLessThan(2e-5);
+  it.each(cases)(title, async (entry) => {
+    const { forward } = attentionInputs(entry, device);
+    const { output, logSumExp } = await attention(forward);
+    const { rows, sums } = goldenRows(await output.read(), forward.queryOffsets, entry.tq, entry, entry.o_rows);
+    expect(relativeError(rows, (tensors.get(`${entry.index}.o`) as StoredTensor).values)).toBeLessThan(2e-6);
+    const expectedSums = tensors.get(`${entry.index}.o_rowsum`) as StoredTensor;
+    expect(largestDifference(sums, expectedSums.values)).toBeLessThan(2e-5);
     const statistics = await logSumExp.read();
     expect(Math.min(...statistics)).toBeCloseTo(entry.lse_range[0], 4);
     expect(Math.max(...statistics)).toBeCloseTo(entry.lse_range[1], 4);
+  });
+
+  it.each(cases)(`gradients of ${title}`, async (entry) => {
+    const { forward, gradOutput } = attentionInputs(entry, device);
+    const gradients = await attentionBackward({ ...forward, ...(await attention(forward)), gradOutput });
+    for (const [name, gradient, offsets, tokens, kept] of [
+      ['dq', gradients.gradQuery, forward.queryOffsets, entry.tq, entry.dq_rows],
+      ['dk', gradients.gradKey, forward.keyOffsets, entry.tk, entry.dk_rows],
+      ['dv', gradients.gradValue, forward.keyOffsets, entry.tk, entry.dv_rows],
+    ] as const) {
+      const { rows, sums } = goldenRows(await gradient.read(), offsets, tokens, entry, kept);
+      const expectedRows = tensors.get(`${entry.index}.${name}`) as StoredTensor;
+      const expectedSums = tensors.get(`${entry.index}.${name}_rowsum`) as StoredTensor;
+      // Of one key, queries and keys have gradient 0: what is left then is the rounding of products of size 1.
+      const largest = expectedRows.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
+      expect(largestDifference(rows, expectedRows.values), name).toBeLessThan(2e-6 * largest);
+      expect(largestDifference(sums, expectedSums.values), name).toBeLessThan(5e-5);
+    }
   });
 });
 

@@ -13,6 +13,12 @@ export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike
   return largest;
 }
 
+/** Whether two arrays are the same to the bit; on large ones much faster than `toEqual`. */
+export function sameBits(actual: Float32Array, expected: Float32Array): boolean {
+  const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength);
+  return bytes(actual).equals(bytes(expected));
+}
+
 /** Largest difference, relative to the largest expected magnitude. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   let magnitude = 0;

@@ -3,9 +3,11 @@
 #include "tensor/shape_check.h"
 
 namespace siglip2 {
+namespace {
 
-void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
-  const char* const name = "attention";
+// What the arguments of both passes have in common.
+template <typename Args>
+void check_inputs(const char* name, const Args& args) {
   check_at_least(name, "heads", args.heads, 1);
   check_range(name, "head_dim", args.head_dim, 1, kMaxHeadDim);
   check_at_least(name, "sequences", args.sequences, 0);
@@ -18,16 +20,45 @@ void attention(const OpTable& table, OpContext& context, const AttentionArgs& ar
   check_matrix(name, "key", args.key, DType::kFloat32, keys, width);
   check_matrix(name, "value", args.value, DType::kFloat32, keys, width);
   check_matrix(name, "output", args.output, DType::kFloat32, queries, width);
+  check_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries);
+  check_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys);
+}
+
+}  // namespace
+
+void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
+  const char* const name = "attention";
+  check_inputs(name, args);
+  const std::int64_t queries = args.query.rows;
   if (args.log_sum_exp.data != nullptr) {
     check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
   }
-  check_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries);
-  check_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys);
   if (queries == 0) return;
   if (args.output.data == args.query.data || args.output.data == args.key.data || args.output.data == args.value.data) {
     throw_shape_error(name, "output must not overlap query, key or value");
   }
   table.attention(context, args);
+}
+
+void attention_backward(const OpTable& table, OpContext& context, const AttentionBackwardArgs& args) {
+  const char* const name = "attention_backward";
+  check_inputs(name, args);
+  const std::int64_t width = args.query.columns;
+  const std::int64_t queries = args.query.rows;
+  const std::int64_t keys = args.key.rows;
+  check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
+  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, queries, width);
+  check_matrix(name, "grad_query", args.grad_query, DType::kFloat32, queries, width);
+  check_matrix(name, "grad_key", args.grad_key, DType::kFloat32, keys, width);
+  check_matrix(name, "grad_value", args.grad_value, DType::kFloat32, keys, width);
+  for (const MatrixView& gradient : {args.grad_query, args.grad_key, args.grad_value}) {
+    for (const ConstMatrixView& input : {args.query, args.key, args.value, args.output, args.grad_output}) {
+      if (gradient.data != nullptr && gradient.data == input.data) {
+        throw_shape_error(name, "gradients must not overlap query, key, value, output or grad_output");
+      }
+    }
+  }
+  table.attention_backward(context, args);
 }
 
 }  // namespace siglip2

@@ -22,6 +22,7 @@
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
+#include "ops/attention/attention_panels.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -82,43 +83,14 @@ struct Task {
   std::int64_t head;
 };
 
-// Transposes and scales the queries of a group; lanes without a query are 0.
-void pack_query(const AttentionArgs& args, const float* query, std::int64_t queries, float* packed) {
-  const Vec scale = broadcast(args.scale * kLog2E);
-  for (int v = 0; v < kTileVectors; ++v) {
-    for (int i = 0; i < args.head_dim; i += kLanes) {
-      const int count = args.head_dim - i < kLanes ? args.head_dim - i : kLanes;
-      Vec square[kLanes];
-      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
-        const std::int64_t row = v * kLanes + lane;
-        const float* const source = query + row * args.query.stride + i;
-        square[lane] = row >= queries ? zero() : (count == kLanes ? load(source) : load_first(source, count)) * scale;
-      }
-      transpose(square);
-      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
-        if (j < count) store(packed + (i + j) * kTileColumns + v * kLanes, square[j]);
-      }
-    }
-  }
-}
-
 // Keys become panels of kTileRows keys, values panels of kTileRows features.
 void pack_keys(const AttentionArgs& args, const Task& task, std::int64_t first, std::int64_t count,
                const Scratch& scratch) {
   const int head_dim = args.head_dim;
   const std::int64_t row = task.key_row + first, column = task.head * head_dim;
   pack_rows(args.key.as<float>() + row * args.key.stride + column, args.key.stride, count, head_dim, scratch.key);
-
-  const float* value = args.value.as<float>() + row * args.value.stride + column;
-  for (std::int64_t j = 0; j < count; ++j, value += args.value.stride) {
-    float* panel = scratch.value + j * kTileRows;
-    int i = 0;
-    for (; i + kTileRows <= head_dim; i += kTileRows, panel += count * kTileRows) {
-      std::memcpy(panel, value + i, kTileRows * sizeof(float));
-    }
-    for (int r = 0; i + r < head_dim; ++r)
-      panel[r] = value[i + r];
-  }
+  pack_features(args.value.as<float>() + row * args.value.stride + column, args.value.stride, count, head_dim,
+                scratch.value);
 }
 
 // Running softmax of a group of queries.
@@ -211,26 +183,10 @@ void finish_group(const AttentionArgs& args, const Task& task, std::int64_t grou
   const std::int64_t row = task.query_row + task.first_query + first;
   const float* const sums = scratch.output + first * head_dim;
   float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
-  for (int v = 0; v < kTileVectors; ++v) {
-    const Vec scale = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
-    for (int i = 0; i < head_dim; i += kLanes) {
-      const int count = head_dim - i < kLanes ? head_dim - i : kLanes;
-      Vec square[kLanes];
-      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
-        square[j] = j < count ? load(sums + (i + j) * kTileColumns + v * kLanes) * scale : zero();
-      }
-      transpose(square);
-      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
-        if (v * kLanes + lane >= queries) break;
-        float* const target = output + (v * kLanes + lane) * args.output.stride + i;
-        if (count == kLanes) {
-          store(target, square[lane]);
-        } else {
-          store_first(target, square[lane], count);
-        }
-      }
-    }
-  }
+  Vec scale[kTileVectors];
+  for (int v = 0; v < kTileVectors; ++v)
+    scale[v] = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
+  write_columns(sums, scale, queries, head_dim, output, args.output.stride);
   if (args.log_sum_exp.data == nullptr) return;
   const double ln2 = 0.69314718055994530942;
   for (std::int64_t lane = 0; lane < queries; ++lane) {
@@ -257,14 +213,10 @@ void run_task(const AttentionArgs& args, const Task& task, const Scratch& scratc
   const std::int64_t groups = divide_up(task.queries, kTileColumns);
   const float* const query =
       args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
-  for (std::int64_t group = 0; group < groups; ++group) {
-    const std::int64_t first = group * kTileColumns;
-    pack_query(args, query + first * args.query.stride, smaller(kTileColumns, task.queries - first),
-               scratch.query + first * args.head_dim);
-    for (int v = 0; v < kTileVectors; ++v) {
-      store(scratch.most + first + v * kLanes, broadcast(-kInfinity));
-      store(scratch.total + first + v * kLanes, zero());
-    }
+  pack_columns(query, args.query.stride, task.queries, args.head_dim, args.scale * kLog2E, scratch.query);
+  for (std::int64_t i = 0; i < groups * kTileColumns; ++i) {
+    scratch.most[i] = -kInfinity;
+    scratch.total[i] = 0.0f;
   }
   const std::int64_t most_keys = most_keys_of(args.head_dim);
   const std::int64_t visible = args.causal ? smaller(task.keys, task.first_query + task.queries) : task.keys;

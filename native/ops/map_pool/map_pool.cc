@@ -1,53 +1,88 @@
 #include "ops/map_pool/map_pool.h"
 
-#include <cmath>
-#include <vector>
-
 #include "tensor/shape_check.h"
 
 namespace siglip2 {
+namespace {
 
-void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args) {
-  const char* const name = "map_pool";
-  const std::int64_t width = args.tokens.columns;
-  check_at_least(name, "sequences", args.sequences, 0);
-  check_at_least(name, "heads", args.heads, 1);
-  check_at_least(name, "columns of tokens", width, 1);
-  check_at_least(name, "rows of tokens", args.tokens.rows, 0);
-  if (width % args.heads != 0) {
-    throw_shape_error(name, "columns of tokens must be a multiple of " + std::to_string(args.heads) + " heads, got " +
+void check_heads(const char* name, const char* what, std::int64_t width, int heads) {
+  check_at_least(name, "heads", heads, 1);
+  check_at_least(name, what, width, 1);
+  if (width % heads != 0) {
+    throw_shape_error(name, std::string(what) + " must be a multiple of " + std::to_string(heads) + " heads, got " +
                                 std::to_string(width));
   }
-  check_matrix(name, "tokens", args.tokens, DType::kFloat32, args.tokens.rows, width);
-  check_matrix(name, "output", args.output, DType::kFloat32, args.sequences, width);
+}
+
+// What the arguments of both passes have in common.
+template <typename Args>
+void check_inputs(const char* name, const Args& args) {
+  check_at_least(name, "sequences", args.sequences, 0);
+  check_heads(name, "columns of tokens", args.tokens.columns, args.heads);
+  check_at_least(name, "rows of tokens", args.tokens.rows, 0);
+  check_matrix(name, "tokens", args.tokens, DType::kFloat32, args.tokens.rows, args.tokens.columns);
   check_offsets(name, "offsets", args.offsets, args.sequences, args.tokens.rows);
   check_pointer(name, "probe_keys", args.probe_keys);
   check_pointer(name, "value_weight", args.value_weight);
+}
+
+void check_probe(const char* name, const ProbeKeysArgs& args) {
+  check_heads(name, "width", args.width, args.heads);
+  check_pointer(name, "probe", args.probe);
+  check_pointer(name, "query_weight", args.query_weight);
+  check_pointer(name, "query_bias", args.query_bias);
+  check_pointer(name, "key_weight", args.key_weight);
+}
+
+}  // namespace
+
+void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args) {
+  const char* const name = "map_pool";
+  check_inputs(name, args);
+  check_matrix(name, "output", args.output, DType::kFloat32, args.sequences, args.tokens.columns);
   check_pointer(name, "value_bias", args.value_bias);
   if (args.sequences == 0) return;
   table.map_pool(context, args);
 }
 
+void map_pool_backward(const OpTable& table, OpContext& context, const MapPoolBackwardArgs& args) {
+  const char* const name = "map_pool_backward";
+  check_inputs(name, args);
+  const std::int64_t width = args.tokens.columns;
+  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, args.sequences, width);
+  if (args.grad_tokens.data != nullptr) {
+    check_matrix(name, "grad_tokens", args.grad_tokens, DType::kFloat32, args.tokens.rows, width);
+    if (args.grad_tokens.data == args.tokens.data) throw_shape_error(name, "grad_tokens must not overlap tokens");
+  }
+  if (args.grad_probe_keys != nullptr || args.grad_value_weight != nullptr || args.grad_value_bias != nullptr) {
+    check_pointer(name, "grad_probe_keys", args.grad_probe_keys);
+    check_pointer(name, "grad_value_weight", args.grad_value_weight);
+    check_pointer(name, "grad_value_bias", args.grad_value_bias);
+  }
+  check_matrix(name, "pooled", args.pooled, DType::kFloat32, args.sequences, args.heads * width);
+  check_matrix(name, "grad_pooled", args.grad_pooled, DType::kFloat32, args.sequences, args.heads * width);
+  if (args.sequences == 0) return;
+  table.map_pool_backward(context, args);
+}
+
+void probe_keys(const OpTable& table, OpContext& context, const ProbeKeysArgs& args) {
+  const char* const name = "probe_keys";
+  check_probe(name, args);
+  check_pointer(name, "probe_keys", args.probe_keys);
+  table.probe_keys(context, args);
+}
+
+void probe_keys_backward(const OpTable& table, OpContext& context, const ProbeKeysBackwardArgs& args) {
+  const char* const name = "probe_keys_backward";
+  check_probe(name, args.forward);
+  check_pointer(name, "grad_probe_keys", args.grad_probe_keys);
+  table.probe_keys_backward(context, args);
+}
+
 void derive_probe_keys(const float* probe, const float* query_weight, const float* query_bias, const float* key_weight,
                        std::int64_t width, int heads, float* probe_keys) {
-  const std::int64_t head_dim = width / heads;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
-  std::vector<double> sums(static_cast<std::size_t>(width));
-  for (std::int64_t head = 0; head < heads; ++head) {
-    for (double& sum : sums)
-      sum = 0;
-    for (std::int64_t row = head * head_dim; row < (head + 1) * head_dim; ++row) {
-      double query = query_bias[row];
-      for (std::int64_t i = 0; i < width; ++i)
-        query += static_cast<double>(query_weight[row * width + i]) * probe[i];
-      for (std::int64_t i = 0; i < width; ++i) {
-        sums[static_cast<std::size_t>(i)] += scale * query * key_weight[row * width + i];
-      }
-    }
-    for (std::int64_t i = 0; i < width; ++i) {
-      probe_keys[head * width + i] = static_cast<float>(sums[static_cast<std::size_t>(i)]);
-    }
-  }
+  OpContext context;
+  probe_keys_reference(context, {probe, query_weight, query_bias, key_weight, width, heads, probe_keys});
 }
 
 }  // namespace siglip2

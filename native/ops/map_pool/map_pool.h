@@ -7,7 +7,7 @@
 //
 //   tokens        [Σ tokens, width]      float32
 //   offsets       prefix sums in host memory, sequences + 1 entries
-//   probe_keys    [heads, width]         float32: u_h, from `derive_probe_keys`
+//   probe_keys    [heads, width]         float32: u_h, from `probe_keys`
 //   value_weight  [width, width]         float32, row-major [out, in]
 //   value_bias    [width]                float32
 //   output        [sequences, width]     float32, overwritten; a sequence without tokens gives value_bias
@@ -92,6 +92,10 @@ struct ProbeKeysBackwardArgs {
   float* grad_query_bias = nullptr;
   float* grad_key_weight = nullptr;
 };
+
+// The same as `probe_keys` in host memory.
+void derive_probe_keys(const float* probe, const float* query_weight, const float* query_bias, const float* key_weight,
+                       std::int64_t width, int heads, float* probe_keys);
 
 void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args);
 void map_pool_backward(const OpTable& table, OpContext& context, const MapPoolBackwardArgs& args);

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "cpu/kernels.h"
+#include "cpu/simd/row_math.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
@@ -142,20 +143,6 @@ void pool_sequence(const MapPoolArgs& args, const float* tokens, std::int64_t co
         store(row + i, load(row + i) * scale);
     }
   }
-}
-
-float dot(const float* a, const float* b, std::int64_t count) {
-  Vec sums[4] = {zero(), zero(), zero(), zero()};
-  std::int64_t i = 0;
-  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    for (int v = 0; v < 4; ++v)
-      sums[v] = multiply_add(load(a + i + v * kLanes), load(b + i + v * kLanes), sums[v]);
-  }
-  for (; i < count; i += kLanes) {
-    const int rest = static_cast<int>(smaller(kLanes, count - i));
-    sums[0] = multiply_add(load_first(a + i, rest), load_first(b + i, rest), sums[0]);
-  }
-  return reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // Sequences [first, first + group).

@@ -166,6 +166,51 @@ const valid = {
       threads: 2,
     },
   ],
+  attentionBackward: () => [
+    {
+      query: tensor([5, 2, 8]),
+      key: tensor([7, 2, 8]),
+      value: tensor([7, 2, 8]),
+      queryOffsets: Int32Array.of(0, 2, 5),
+      keyOffsets: Int32Array.of(0, 4, 7),
+      causal: pick([true, false]),
+      scale: 0.3,
+      output: tensor([5, 2, 8]),
+      logSumExp: tensor([5, 2]),
+      gradOutput: tensor([5, 2, 8]),
+      threads: 2,
+    },
+  ],
+  mapPoolBackward: () => [
+    {
+      tokens: tensor([6, 8]),
+      offsets: Int32Array.of(0, 2, 6),
+      probeKeys: tensor([2, 8]),
+      valueWeight: tensor([8, 8]),
+      gradOutput: tensor([2, 8]),
+      threads: 2,
+    },
+  ],
+  probeKeys: () => [
+    {
+      probe: tensor([8]),
+      queryWeight: tensor([8, 8]),
+      queryBias: tensor([8]),
+      keyWeight: tensor([8, 8]),
+      heads: 2,
+      threads: 2,
+    },
+  ],
+  probeKeysBackward: () => [
+    {
+      probe: tensor([8]),
+      queryWeight: tensor([8, 8]),
+      queryBias: tensor([8]),
+      keyWeight: tensor([8, 8]),
+      gradProbeKeys: tensor([2, 8]),
+      threads: 2,
+    },
+  ],
   positionEmbedding: () => [{ table: tensor([3, 3, 4096]), spatialShapes: Int32Array.of(2, 3, 4, 1), threads: 2 }],
   tokenEmbedding: () => [
     {

@@ -1,0 +1,269 @@
+/** Gradients of attention on the CPU against the double-precision reference, and that against finite differences. */
+import { describe, expect, it } from 'vitest';
+import { attention, attentionBackward, Tensor } from '../../../lib/kernels/index.js';
+import { largestDifference, sameBits } from '../../support/compare.js';
+import { centralDifferences } from '../../support/finite-differences.js';
+import { Random } from '../../support/random.js';
+
+type DeviceName = 'cpu' | 'reference';
+const gradientNames = ['gradQuery', 'gradKey', 'gradValue'] as const;
+
+interface Case {
+  heads: number;
+  headDim: number;
+  queries: number[];
+  keys: number[];
+  causal?: boolean;
+  scale?: number;
+  /** Magnitude of the random values. */
+  size?: number;
+}
+
+const prefix = (lengths: number[]): Int32Array =>
+  Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b, 0))]);
+
+interface Data {
+  query: Float32Array;
+  key: Float32Array;
+  value: Float32Array;
+  gradOutput: Float32Array;
+}
+
+function randomData(seed: number, { heads, headDim, queries, keys, size = 1 }: Case): Data {
+  const random = new Random(seed);
+  const rows = (lengths: number[]) => random.floats(lengths.reduce((a, b) => a + b, 0) * heads * headDim, size);
+  return { query: rows(queries), key: rows(keys), value: rows(keys), gradOutput: rows(queries) };
+}
+
+/** Forward and backward pass; the statistics of the forward pass come from the reference on both devices. */
+async function differentiate(device: DeviceName, data: Data, entry: Case, threads?: number) {
+  const { heads, headDim } = entry;
+  const options = {
+    queryOffsets: prefix(entry.queries),
+    keyOffsets: prefix(entry.keys),
+    ...(entry.causal === undefined ? {} : { causal: entry.causal }),
+    ...(entry.scale === undefined ? {} : { scale: entry.scale }),
+    ...(threads === undefined ? {} : { threads }),
+  };
+  const inputs = (on: DeviceName) => {
+    const rows = (values: Float32Array) =>
+      Tensor.from(values, [values.length / (heads * headDim), heads, headDim], { device: on });
+    return { query: rows(data.query), key: rows(data.key), value: rows(data.value), rows };
+  };
+  const { rows: referenceRows, ...referenceInputs } = inputs('reference');
+  const forward = await attention({ ...referenceInputs, ...options });
+  const output = await forward.output.read();
+  const logSumExp = await forward.logSumExp.read();
+  const { rows, ...tensors } = device === 'reference' ? { rows: referenceRows, ...referenceInputs } : inputs(device);
+  const gradients = await attentionBackward({
+    ...tensors,
+    ...options,
+    output: rows(output),
+    logSumExp: Tensor.from(logSumExp, forward.logSumExp.shape, { device }),
+    gradOutput: rows(data.gradOutput),
+  });
+  return {
+    gradQuery: await gradients.gradQuery.read(),
+    gradKey: await gradients.gradKey.read(),
+    gradValue: await gradients.gradValue.read(),
+    logSumExp,
+  };
+}
+
+const same = (lengths: number[]) => ({ queries: lengths, keys: lengths });
+const cases: [string, Case][] = [
+  ['one token', { heads: 1, headDim: 1, ...same([1]) }],
+  ['B/16, ragged', { heads: 12, headDim: 64, ...same([196, 1, 64, 255]) }],
+  ['So400m, prime lengths', { heads: 3, headDim: 72, ...same([127, 251, 17]) }],
+  ['giant', { heads: 2, headDim: 96, ...same([130]) }],
+  ['odd head dimensions', { heads: 5, headDim: 7, ...same([33, 2]) }],
+  ['the largest head dimension', { heads: 2, headDim: 256, ...same([40, 70]) }],
+  ['an empty sequence among others', { heads: 2, headDim: 32, ...same([5, 0, 9]) }],
+  ['nothing at all', { heads: 2, headDim: 32, ...same([]) }],
+  ['cross attention', { heads: 4, headDim: 64, queries: [3, 1, 64], keys: [100, 257, 1] }],
+  ['queries without keys and keys without queries', { heads: 2, headDim: 16, queries: [3, 4, 0], keys: [0, 6, 5] }],
+  ['causal', { heads: 3, headDim: 64, ...same([64, 65, 1, 130]), causal: true }],
+  ['causal over several tiles', { heads: 2, headDim: 64, ...same([600, 257]), causal: true }],
+  ['wide heads over several tiles', { heads: 1, headDim: 200, ...same([300, 129]) }],
+  ['causal with fewer keys than queries', { heads: 1, headDim: 24, queries: [300], keys: [4], causal: true }],
+  ['causal with more keys than queries', { heads: 1, headDim: 24, queries: [4], keys: [190], causal: true }],
+  ['large scores', { heads: 2, headDim: 64, ...same([90]), size: 12 }],
+  ['scale 0', { heads: 2, headDim: 8, ...same([31]), scale: 0 }],
+  ['a negative scale', { heads: 2, headDim: 40, ...same([50]), scale: -0.3 }],
+  ['long', { heads: 1, headDim: 64, ...same([1025]) }],
+];
+
+function expectGradients(
+  actual: Awaited<ReturnType<typeof differentiate>>,
+  expected: Awaited<ReturnType<typeof differentiate>>,
+  entry: Case,
+): void {
+  // As in the forward pass, scores of magnitude S and their statistics are rounded to about S · 2⁻²⁴ in float32.
+  const score = Math.max(1, ...expected.logSumExp.filter(Number.isFinite).map(Math.abs));
+  // The gradient of a score is a difference of products of two rows, whose rounding is left where the difference is
+  // small or 0 (one key: its weight is 1 whatever the score).
+  const product = (entry.size ?? 1) ** 3 * Math.sqrt(entry.headDim);
+  for (const name of gradientNames) {
+    const magnitude = expected[name].reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const tolerance = (2e-6 + score * 2 ** -23) * magnitude + 2 ** -21 * product;
+    expect(largestDifference(actual[name], expected[name]), `${name} of ${JSON.stringify(entry)}`).toBeLessThan(
+      tolerance,
+    );
+  }
+}
+
+/** Σ gradOutput · attention(query, key, value), written out for finite differences. */
+function lossOf(
+  values: Record<'query' | 'key' | 'value', Float64Array>,
+  gradOutput: Float32Array,
+  entry: Case,
+): number {
+  const { heads, headDim, scale = headDim ** -0.5 } = entry;
+  const width = heads * headDim;
+  const [queryOffsets, keyOffsets] = [prefix(entry.queries), prefix(entry.keys)];
+  let loss = 0;
+  entry.queries.forEach((queries, s) => {
+    for (let i = 0; i < queries; i++)
+      for (let h = 0; h < heads; h++) {
+        const visible = entry.causal === true ? Math.min(i + 1, entry.keys[s] as number) : (entry.keys[s] as number);
+        const query = ((queryOffsets[s] as number) + i) * width + h * headDim;
+        let total = 0;
+        let sum = 0;
+        for (let j = 0; j < visible; j++) {
+          const key = ((keyOffsets[s] as number) + j) * width + h * headDim;
+          let score = 0;
+          let product = 0;
+          for (let f = 0; f < headDim; f++) {
+            score += (values.query[query + f] as number) * (values.key[key + f] as number);
+            product += (gradOutput[query + f] as number) * (values.value[key + f] as number);
+          }
+          const weight = Math.exp(scale * score);
+          total += weight;
+          sum += weight * product;
+        }
+        if (visible > 0) loss += sum / total;
+      }
+  });
+  return loss;
+}
+
+describe('attentionBackward', () => {
+  it.each(cases)('%s', async (_, entry) => {
+    const data = randomData(1, entry);
+    expectGradients(await differentiate('cpu', data, entry), await differentiate('reference', data, entry), entry);
+  });
+
+  it('agrees with the reference on random shapes', async () => {
+    const random = new Random(2025);
+    for (let round = 0; round < 40; round++) {
+      const lengths = () => Array.from({ length: random.integer(1, 4) }, () => random.integer(0, 90));
+      const queries = lengths();
+      const entry = {
+        heads: random.integer(1, 5),
+        headDim: random.integer(1, 100),
+        queries,
+        keys: random.next() < 0.5 ? queries : queries.map(() => random.integer(0, 200)),
+        causal: random.next() < 0.3,
+      };
+      const data = randomData(round, entry);
+      expectGradients(await differentiate('cpu', data, entry), await differentiate('reference', data, entry), entry);
+    }
+  });
+
+  it.each([
+    ['ragged', { heads: 2, headDim: 3, ...same([4, 1, 3]) }],
+    ['cross', { heads: 1, headDim: 5, queries: [3, 2, 0], keys: [5, 0, 2], scale: 0.7 }],
+    ['causal', { heads: 1, headDim: 4, queries: [5, 2], keys: [3, 4], causal: true, scale: -0.4 }],
+  ] as [string, Case][])('is the slope of the forward pass: %s', async (_, entry) => {
+    const data = randomData(5, entry);
+    const values = {
+      query: Float64Array.from(data.query),
+      key: Float64Array.from(data.key),
+      value: Float64Array.from(data.value),
+    };
+    const loss = () => lossOf(values, data.gradOutput, entry);
+    for (const device of ['reference', 'cpu'] as const) {
+      const gradients = await differentiate(device, data, entry);
+      // The rest is the rounding of float32 statistics, outputs and gradients of size 1 to 5.
+      expect(largestDifference(gradients.gradQuery, centralDifferences(loss, values.query))).toBeLessThan(3e-6);
+      expect(largestDifference(gradients.gradKey, centralDifferences(loss, values.key))).toBeLessThan(3e-6);
+      expect(largestDifference(gradients.gradValue, centralDifferences(loss, values.value))).toBeLessThan(3e-6);
+    }
+  });
+
+  it('gives the same bits on any number of threads', async () => {
+    const entry = { heads: 3, headDim: 72, ...same([127, 64, 251]) };
+    const data = randomData(7, entry);
+    const expected = await differentiate('cpu', data, entry, 1);
+    for (const threads of [2, 3, 8]) {
+      const actual = await differentiate('cpu', data, entry, threads);
+      for (const name of gradientNames) expect(sameBits(actual[name], expected[name]), name).toBe(true);
+    }
+  });
+
+  it('gives a sequence the same bits whatever the batch around it', async () => {
+    const alone = { heads: 2, headDim: 20, ...same([37]) };
+    const data = randomData(8, alone);
+    const expected = await differentiate('cpu', data, alone);
+    const around = randomData(9, { ...alone, ...same([150]) });
+    const join = (name: keyof Data) => Float32Array.of(...around[name], ...data[name], ...around[name]);
+    const joined = { query: join('query'), key: join('key'), value: join('value'), gradOutput: join('gradOutput') };
+    const together = await differentiate('cpu', joined, { ...alone, ...same([150, 37, 150]) });
+    for (const name of gradientNames) expect(together[name].subarray(150 * 40, 187 * 40), name).toEqual(expected[name]);
+  });
+
+  it.each(['query', 'key', 'value', 'gradOutput'] as const)(
+    'passes NaN of %s on within its sequence, and leaves none behind',
+    async (name) => {
+      const entry = { heads: 1, headDim: 9, ...same([5, 11, 3]) };
+      const data = randomData(3, entry);
+      const expected = await differentiate('cpu', data, entry, 1);
+      const poisoned = { ...data, [name]: data[name].slice() };
+      poisoned[name].fill(Number.NaN, 5 * 9, 16 * 9);
+      const actual = await differentiate('cpu', poisoned, entry, 1);
+      for (const gradient of gradientNames) {
+        // The gradient of the values does not depend on the values.
+        if (!(name === 'value' && gradient === 'gradValue'))
+          expect(actual[gradient].subarray(5 * 9, 16 * 9).every(Number.isNaN), gradient).toBe(true);
+        expect(actual[gradient].subarray(0, 5 * 9), gradient).toEqual(expected[gradient].subarray(0, 5 * 9));
+        expect(actual[gradient].subarray(16 * 9), gradient).toEqual(expected[gradient].subarray(16 * 9));
+      }
+      expect(await differentiate('cpu', data, entry, 1)).toEqual(expected);
+    },
+  );
+
+  it('gives 0 to keys that no query sees', async () => {
+    const entry = { heads: 2, headDim: 6, queries: [3, 0], keys: [70, 4], causal: true };
+    const data = randomData(4, entry);
+    data.value.fill(Number.NaN, 3 * 12); // which so must not matter
+    const { gradQuery, gradKey, gradValue } = await differentiate('cpu', data, entry);
+    expect(gradQuery.every(Number.isFinite)).toBe(true);
+    for (const gradient of [gradKey, gradValue]) {
+      expect(gradient.subarray(0, 3 * 12).every((value) => value !== 0)).toBe(true);
+      expect(gradient.subarray(3 * 12).every((value) => value === 0)).toBe(true);
+    }
+  });
+
+  it('names what does not fit', async () => {
+    const tensor = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const query = tensor([4, 2, 8]);
+    const logSumExp = tensor([4, 2]);
+    const valid = { query, key: query, value: query, output: query, logSumExp, gradOutput: query };
+    await expect(attentionBackward(valid)).resolves.toBeDefined();
+    for (const [name, shape] of [
+      ['key', [4, 16]],
+      ['value', [3, 2, 8]],
+      ['output', [4, 2, 9]],
+      ['gradOutput', [4, 1, 8]],
+      ['logSumExp', [4, 3]],
+      ['logSumExp', [8]],
+    ] as const)
+      await expect(attentionBackward({ ...valid, [name]: tensor([...shape]) })).rejects.toThrow(name);
+    for (const name of ['query', 'output', 'logSumExp', 'gradOutput'] as const)
+      await expect(attentionBackward({ ...valid, [name]: undefined } as never)).rejects.toThrow(TypeError);
+    await expect(attentionBackward({ ...valid, keyOffsets: Int32Array.of(0, 2, 4) })).rejects.toThrow(/keyOffsets/);
+    await expect(attentionBackward({ ...valid, scale: Number.NaN })).rejects.toThrow(/scale/);
+    const elsewhere = Tensor.from(new Float32Array(64), [4, 2, 8], { device: 'reference' });
+    await expect(attentionBackward({ ...valid, gradOutput: elsewhere })).rejects.toThrow(/gradOutput.*reference/);
+  });
+});
