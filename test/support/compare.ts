@@ -26,9 +26,3 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   const difference = largestDifference(actual, expected);
   return difference === 0 ? 0 : difference / magnitude;
 }
-
-/** Whether two arrays have the same bits: unlike `toEqual`, at once for millions of values. */
-export function sameBits(actual: Float32Array, expected: Float32Array): boolean {
-  const bytes = (array: Float32Array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength);
-  return bytes(actual).equals(bytes(expected));
-}
