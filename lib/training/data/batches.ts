@@ -147,7 +147,8 @@ async function* iterate(dataset: Dataset, settings: Settings): AsyncGenerator<Ba
   try {
     for (;;) {
       while (queue.length < prefetch + 1) prepare();
-      const { batch, cursor, skips } = await untilAborted(queue.shift()!, signal);
+      const { batch, cursor, skips } = await queue.shift()!;
+      throwIfAborted(signal);
       const delivers = batch.images.length > 0;
       // After the end of the data only what was skipped there is left to be counted.
       dataset.deliver(cursor, skips, delivers ? 1 : 0);
@@ -159,22 +160,6 @@ async function* iterate(dataset: Dataset, settings: Settings): AsyncGenerator<Ba
     await last.catch(() => {});
     await assembler.stop();
     await events.return(undefined);
-  }
-}
-
-/** A promise's result, unless the signal fires first. */
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  throwIfAborted(signal);
-  if (signal === undefined) return promise;
-  let abort = (): void => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(new SiglipError('ERR_SIGLIP_ABORTED', 'the operation was aborted', { cause: signal.reason }));
-    signal.addEventListener('abort', abort);
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
 

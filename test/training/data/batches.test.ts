@@ -210,6 +210,18 @@ describe('abort', () => {
     expect(straight.map(({ texts }) => texts)).toContainEqual(next!.texts);
   });
 
+  it('does not deliver what is ready', async () => {
+    const controller = new AbortController();
+    const dataset = await openDataset(folderOf(4), { epochs: 1 });
+    const iterator = batches(dataset, { batchSize: 1, prefetch: 4, signal: controller.signal });
+    await iterator.next();
+    // Enough for three pictures of one pixel; were it not, the test would only be weaker.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    controller.abort();
+    await expectSiglipError(() => iterator.next(), 'ERR_SIGLIP_ABORTED');
+    expect(dataset.position()).toMatchObject({ epoch: 0, drawn: 1, batches: 1 });
+  });
+
   it('before the start reads nothing', async () => {
     const dataset = await openDataset(folderOf(2));
     const signal = AbortSignal.abort();
