@@ -18,6 +18,8 @@ export type SiglipErrorCode =
   | 'ERR_SIGLIP_TOKENIZER'
   /** A picture that cannot be read, or is larger than the pixel limit. */
   | 'ERR_SIGLIP_IMAGE'
+  /** Training data that is missing, damaged or of an unsupported kind. */
+  | 'ERR_SIGLIP_DATA'
   /** The hub could not be reached or refused the request. */
   | 'ERR_SIGLIP_HUB'
   /** A file is not in the cache and the network may not be used. */

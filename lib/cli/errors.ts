@@ -40,6 +40,7 @@ const remedies: Record<SiglipErrorCode, string> = {
   ERR_SIGLIP_CONFIG: 'config.json must be that of a SigLIP or SigLIP 2 model; download the checkpoint again if it is',
   ERR_SIGLIP_TOKENIZER: 'tokenizer.json must lie next to config.json; download the checkpoint again if it is damaged',
   ERR_SIGLIP_IMAGE: 'JPEG, PNG, WebP, GIF, TIFF and AVIF can be read; --max-pixels raises the limit on size',
+  ERR_SIGLIP_DATA: 'captions may be .jsonl, .csv or .parquet, shards .tar or .tar.gz; the message names the file',
   ERR_SIGLIP_HUB: 'check the network, and HF_ENDPOINT and the proxy settings if they are set',
   ERR_SIGLIP_OFFLINE: 'run siglip2 download once with the network, or unset HF_HUB_OFFLINE',
   ERR_SIGLIP_ABORTED: 'run it again; finished downloads are kept, and interrupted ones continue',
