@@ -92,6 +92,9 @@ export interface NonFiniteCounts {
   infinite: number;
 }
 
+/** Distributions of initial values; native/train/initialize.h says what `scale` means to each. */
+export type NativeInitializationKind = 'constant' | 'uniform' | 'normal' | 'truncated_normal';
+
 type KernelFunction = (args: Record<string, unknown> & { threads: number }) => Promise<Record<string, NativeTensor>>;
 
 /** The addon's exports. Arguments are documented beside the functions in native/addon/. */
@@ -152,6 +155,20 @@ export interface NativeAddon {
   positionEmbedding: KernelFunction;
   tokenEmbedding: KernelFunction;
   naflexPatchify: KernelFunction;
+  tokenEmbeddingBackward: KernelFunction;
+  positionEmbeddingBackward: KernelFunction;
+  adam: KernelFunction;
+  sumOfSquares(args: { values: TensorHandle; threads: number }): Promise<number>;
+  /** Initial values of a parameter, the same for a seed, a stream and an element whatever the rest. */
+  initialize(args: {
+    kind: NativeInitializationKind;
+    scale: number;
+    seed: number;
+    stream: number;
+    count: number;
+    device: string;
+    threads: number;
+  }): Promise<{ values: NativeTensor }>;
 }
 
 /** One place where a binary was looked for, and why it was not used (`error` absent: it was). */

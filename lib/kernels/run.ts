@@ -17,7 +17,10 @@ type KernelName =
   | 'attention'
   | 'mapPool'
   | 'positionEmbedding'
-  | 'tokenEmbedding';
+  | 'tokenEmbedding'
+  | 'tokenEmbeddingBackward'
+  | 'positionEmbeddingBackward'
+  | 'adam';
 
 /**
  * Queues a kernel on the device of its tensors: checks that the tensors are tensors, and wraps what comes back.

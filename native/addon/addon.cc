@@ -71,6 +71,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_model_functions(env, exports);
   add_tensor_functions(env, exports);
   add_kernel_functions(env, exports);
+  add_optimizer_functions(env, exports);
   return exports;
 }
 

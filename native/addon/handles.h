@@ -57,5 +57,6 @@ void add_checkpoint_functions(Napi::Env env, Napi::Object exports);
 void add_model_functions(Napi::Env env, Napi::Object exports);
 void add_tensor_functions(Napi::Env env, Napi::Object exports);
 void add_kernel_functions(Napi::Env env, Napi::Object exports);
+void add_optimizer_functions(Napi::Env env, Napi::Object exports);
 
 }  // namespace siglip2::addon

@@ -11,8 +11,12 @@ void fill_kernels(OpTable& table) {
   table.attention = attention_cpu;
   table.map_pool = map_pool_cpu;
   table.position_embedding = position_embedding_cpu;
+  table.position_embedding_backward = position_embedding_backward_cpu;
   table.token_embedding = token_embedding_cpu;
+  table.token_embedding_backward = token_embedding_backward_cpu;
   table.l2_normalize = l2_normalize_cpu;
+  table.adam = adam_cpu;
+  table.sum_of_squares = sum_of_squares_cpu;
   table.patchify_images = patchify_images_cpu;
   table.patchify_pixels = patchify_pixels_cpu;
 }

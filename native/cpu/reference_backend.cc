@@ -1,5 +1,6 @@
 #include "cpu/cpu_backend.h"
 #include "cpu/host_memory_ops.h"
+#include "ops/adam/adam.h"
 #include "ops/attention/attention.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
@@ -8,6 +9,7 @@
 #include "ops/map_pool/map_pool.h"
 #include "ops/patchify/patchify.h"
 #include "ops/position_embedding/position_embedding.h"
+#include "ops/sum_of_squares/sum_of_squares.h"
 #include "ops/token_embedding/token_embedding.h"
 
 namespace siglip2::cpu {
@@ -25,8 +27,12 @@ const OpTable& reference_table() {
     filled.attention = attention_reference;
     filled.map_pool = map_pool_reference;
     filled.position_embedding = position_embedding_reference;
+    filled.position_embedding_backward = position_embedding_backward_reference;
     filled.token_embedding = token_embedding_reference;
+    filled.token_embedding_backward = token_embedding_backward_reference;
     filled.l2_normalize = l2_normalize_reference;
+    filled.adam = adam_reference;
+    filled.sum_of_squares = sum_of_squares_reference;
     filled.patchify_images = patchify_images_reference;
     filled.patchify_pixels = patchify_pixels_reference;
     return filled;
