@@ -160,6 +160,8 @@ export type NativeSigmoidLoss =
       gradLogitScale: number;
       gradLogitBias: number;
     };
+/** Distributions of initial values; native/train/initialize.h says what `scale` means to each. */
+export type NativeInitializationKind = 'constant' | 'uniform' | 'normal' | 'truncated_normal';
 
 type KernelFunction = (args: Record<string, unknown> & { threads: number }) => Promise<Record<string, NativeTensor>>;
 
@@ -260,6 +262,20 @@ export interface NativeAddon {
   layerNormBackward: KernelFunction;
   geluBackward: KernelFunction;
   l2NormalizeBackward: KernelFunction;
+  tokenEmbeddingBackward: KernelFunction;
+  positionEmbeddingBackward: KernelFunction;
+  adam: KernelFunction;
+  sumOfSquares(args: { values: TensorHandle; threads: number }): Promise<number>;
+  /** Initial values of a parameter, the same for a seed, a stream and an element whatever the rest. */
+  initialize(args: {
+    kind: NativeInitializationKind;
+    scale: number;
+    seed: number;
+    stream: number;
+    count: number;
+    device: string;
+    threads: number;
+  }): Promise<{ values: NativeTensor }>;
 }
 
 /** One place where a binary was looked for, and why it was not used (`error` absent: it was). */

@@ -26,6 +26,9 @@ type KernelName =
   | 'layerNormBackward'
   | 'geluBackward'
   | 'l2NormalizeBackward';
+  | 'tokenEmbeddingBackward'
+  | 'positionEmbeddingBackward'
+  | 'adam';
 
 /**
  * Queues a kernel on the device of its tensors: checks that the tensors are tensors, and wraps what comes back.

@@ -18,10 +18,14 @@ void fill_kernels(OpTable& table) {
   table.probe_keys = probe_keys_cpu;
   table.probe_keys_backward = probe_keys_backward_cpu;
   table.position_embedding = position_embedding_cpu;
+  table.position_embedding_backward = position_embedding_backward_cpu;
   table.token_embedding = token_embedding_cpu;
+  table.token_embedding_backward = token_embedding_backward_cpu;
   table.l2_normalize = l2_normalize_cpu;
   table.sigmoid_loss = sigmoid_loss_cpu;
   table.l2_normalize_backward = l2_normalize_backward_cpu;
+  table.adam = adam_cpu;
+  table.sum_of_squares = sum_of_squares_cpu;
   table.patchify_images = patchify_images_cpu;
   table.patchify_pixels = patchify_pixels_cpu;
 }

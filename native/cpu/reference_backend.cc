@@ -1,5 +1,6 @@
 #include "cpu/cpu_backend.h"
 #include "cpu/host_memory_ops.h"
+#include "ops/adam/adam.h"
 #include "ops/attention/attention.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
@@ -9,6 +10,7 @@
 #include "ops/patchify/patchify.h"
 #include "ops/position_embedding/position_embedding.h"
 #include "ops/sigmoid_loss/sigmoid_loss.h"
+#include "ops/sum_of_squares/sum_of_squares.h"
 #include "ops/token_embedding/token_embedding.h"
 
 namespace siglip2::cpu {
@@ -33,10 +35,14 @@ const OpTable& reference_table() {
     filled.probe_keys = probe_keys_reference;
     filled.probe_keys_backward = probe_keys_backward_reference;
     filled.position_embedding = position_embedding_reference;
+    filled.position_embedding_backward = position_embedding_backward_reference;
     filled.token_embedding = token_embedding_reference;
+    filled.token_embedding_backward = token_embedding_backward_reference;
     filled.l2_normalize = l2_normalize_reference;
     filled.sigmoid_loss = sigmoid_loss_reference;
     filled.l2_normalize_backward = l2_normalize_backward_reference;
+    filled.adam = adam_reference;
+    filled.sum_of_squares = sum_of_squares_reference;
     filled.patchify_images = patchify_images_reference;
     filled.patchify_pixels = patchify_pixels_reference;
     return filled;

@@ -8,7 +8,7 @@
 //   load(p) store(p, v)                   any alignment
 //   load_first(p, n) store_first(p, v, n) the first n lanes, 0 ≤ n ≤ kLanes; touches no other memory; other lanes are 0
 //   load_bfloat16(p) load_float16(p)      kLanes two-byte values of any alignment, widened exactly
-//   a + b, a - b, a * b, a / b
+//   a + b, a - b, a * b, a / b, sqrt(v)   correctly rounded
 //   multiply_add(a, b, c)                 a·b + c, rounded once where the machine has a fast instruction for it
 //   fused_multiply_add(a, b, c)           a·b + c with an exact product, on every machine
 //   max(a, b) min(a, b)                   b when either is NaN

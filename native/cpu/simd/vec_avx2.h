@@ -57,6 +57,9 @@ SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
 SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
   return {_mm256_div_ps(a.value, b.value)};
 }
+SIGLIP2_INLINE Vec sqrt(Vec v) {
+  return {_mm256_sqrt_ps(v.value)};
+}
 SIGLIP2_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
   return {_mm256_fmadd_ps(a.value, b.value, c.value)};
 }

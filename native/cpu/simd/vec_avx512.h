@@ -59,6 +59,9 @@ SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
 SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
   return {_mm512_div_ps(a.value, b.value)};
 }
+SIGLIP2_INLINE Vec sqrt(Vec v) {
+  return {_mm512_maskz_sqrt_ps(kAllLanes, v.value)};
+}
 SIGLIP2_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
   return {_mm512_fmadd_ps(a.value, b.value, c.value)};
 }

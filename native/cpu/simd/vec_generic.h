@@ -93,6 +93,11 @@ SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
 SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
   return {a.value / b.value};
 }
+SIGLIP2_INLINE Vec sqrt(Vec v) {
+  for (int i = 0; i < kLanes; ++i)
+    v.value[i] = __builtin_sqrtf(v.value[i]);
+  return v;
+}
 #if defined(__FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA)
 SIGLIP2_INLINE Vec fused_multiply_add(Vec a, Vec b, Vec c) {
   for (int i = 0; i < kLanes; ++i)

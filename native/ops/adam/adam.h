@@ -11,11 +11,14 @@
 //   parameter, first_moment, second_moment   [rows, width]  float32, dense, updated in place
 //   gradient   [rows, width], or [slots, width] with `gradient_rows`   float32, dense
 //   average    [rows, width]  float32, updated in place; optional
-//   gradient_rows   [rows] in host memory, optional, for sparse gradients: the row of `gradient` that belongs to each row
+//   gradient_rows   [rows] in host memory, optional, for sparse gradients: the row of `gradient` that belongs to each
+//   row
 //                   of the parameter; kZeroGradient: its gradient is 0; kUntouched: its gradient has always been 0 and
 //                   it does not decay, so the row and its moments stay as they are (exactly what the formula gives)
 //
-// Computed in float32 from scalars in double precision.
+// Computed in float32 from scalars in double precision; factors of the moments and of the average are not rounded to
+// float32, where 1 − β would lose its digits. With an epsilon of at least 10⁻¹², where it cannot be seen in the
+// parameter, moments too small for a normal float32 become 0: they would never decay to it, and slow many processors.
 #pragma once
 
 #include <cstdint>

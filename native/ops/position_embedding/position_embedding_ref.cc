@@ -59,4 +59,32 @@ void position_embedding_reference(OpContext& context, const PositionEmbeddingArg
   }
 }
 
+void position_embedding_backward_reference(OpContext& context, const PositionEmbeddingBackwardArgs& args) {
+  const std::int64_t width = args.grad_tokens.columns;
+  const std::int64_t entries = args.table_rows * args.table_columns;
+  std::vector<double> sums(args.grad_table, args.grad_table + entries * width);
+  const float* token = args.grad_tokens.as<float>();
+  for (std::int64_t image = 0; image < args.images; ++image) {
+    const std::int64_t rows = args.spatial_shapes[2 * image];
+    const std::int64_t columns = args.spatial_shapes[2 * image + 1];
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const Taps vertical = taps_of(args.table_rows, rows, row);
+      for (std::int64_t column = 0; column < columns; ++column, token += args.grad_tokens.stride) {
+        const Taps horizontal = taps_of(args.table_columns, columns, column);
+        for (std::size_t y = 0; y < vertical.weights.size(); ++y) {
+          for (std::size_t x = 0; x < horizontal.weights.size(); ++x) {
+            const std::int64_t entry = (vertical.first + static_cast<std::int64_t>(y)) * args.table_columns +
+                                       horizontal.first + static_cast<std::int64_t>(x);
+            for (std::int64_t i = 0; i < width; ++i)
+              sums[static_cast<std::size_t>(entry * width + i)] +=
+                  vertical.weights[y] * horizontal.weights[x] * token[i];
+          }
+        }
+      }
+    }
+  }
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    args.grad_table[i] = static_cast<float>(sums[i]);
+}
+
 }  // namespace siglip2

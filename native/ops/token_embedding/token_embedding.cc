@@ -32,4 +32,27 @@ void token_embedding(const OpTable& table, OpContext& context, const TokenEmbedd
   table.token_embedding(context, args);
 }
 
+void token_embedding_backward(const OpTable& table, OpContext& context, const TokenEmbeddingBackwardArgs& args) {
+  const char* const name = "token_embedding_backward";
+  const std::int64_t rows = args.grad_output.rows;
+  check_at_least(name, "length", args.length, 1);
+  check_range(name, "rows of grad_output", rows, 0, std::numeric_limits<std::int32_t>::max());
+  check_at_least(name, "columns of grad_output", args.grad_output.columns, 1);
+  if (rows % args.length != 0) {
+    throw_shape_error(name, "grad_output must have a multiple of " + std::to_string(args.length) + " rows, got " +
+                                std::to_string(rows));
+  }
+  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, args.grad_output.columns);
+  if (rows == 0) return;
+  if (args.grad_table != nullptr) {
+    check_pointer(name, "slots", args.slots);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      if (args.slots[i] >= 0 && args.slots[i] < args.slot_count) continue;
+      throw_shape_error(name, "slots[" + std::to_string(i) + "] must be from 0 to " +
+                                  std::to_string(args.slot_count - 1) + ", got " + std::to_string(args.slots[i]));
+    }
+  }
+  table.token_embedding_backward(context, args);
+}
+
 }  // namespace siglip2

@@ -229,6 +229,29 @@ const valid = {
       logitBias: -10,
       gradients: pick([true, false]),
       threads: 2,
+  tokenEmbeddingBackward: () => [
+    { ids: Int32Array.of(0, 3, 1, 3), length: 2, vocabularySize: 5, gradOutput: tensor([4, 6]), threads: 2 },
+  ],
+  positionEmbeddingBackward: () => [
+    { gradTokens: tensor([10, 7]), spatialShapes: Int32Array.of(2, 3, 4, 1), tableShape: [3, 2], threads: 2 },
+  ],
+  adam: () => [
+    {
+      parameter: tensor([4, 5]),
+      firstMoment: tensor([4, 5]),
+      secondMoment: tensor([4, 5]),
+      average: tensor([4, 5]),
+      gradient: tensor([2, 5]),
+      gradientRows: Int32Array.of(1, -1, -2, 0),
+      ...{ step: 3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, stepSize: 1e-3, decay: 0 },
+      ...{ gradientScale: 1, averageDecay: 0.99, threads: 2 },
+    },
+  ],
+  sumOfSquares: () => [{ values: tensor([3, 5]), threads: 2 }],
+  initialize: () => [
+    {
+      kind: pick(['constant', 'uniform', 'normal', 'truncated_normal']),
+      ...{ scale: 0.1, seed: 1, stream: 2, count: 9, device: pick(['cpu', 'reference']), threads: 2 },
     },
   ],
   naflexPatchify: () => [{ ...images(), patchSize: 16, device: 'cpu', threads: 2 }],
