@@ -11,7 +11,6 @@ export type { Embeddings } from './model/embeddings.js';
 export type { ForwardOptions, ForwardOutput, TensorData, VisionForwardInput } from './model/forward.js';
 export type { LoadOptions } from './model/load.js';
 export type { SaveOptions } from './model/save.js';
-export { type ModelSize, type SizeOptions, sizeConfig } from './model/sizes.js';
 export {
   type Classification,
   type ClassifyOptions,
@@ -20,6 +19,7 @@ export {
   type EmbedTextsOptions,
   Siglip2,
 } from './model/siglip2.js';
+export { type ModelSize, type SizeOptions, sizeConfig } from './model/sizes.js';
 export type { ImageInput, RawImage } from './processing/decode.js';
 export { type PatchInput, type PixelInput, type PreprocessOptions, preprocessImages } from './processing/prepare.js';
 export { type EncodedTexts, Tokenizer } from './processing/tokenizer.js';

@@ -89,7 +89,7 @@ export interface NativeParameterSetting {
   trainable: boolean;
   learningRateScale: number;
   decayScale: number;
-  initialization: { kind: 'constant' | 'uniform' | 'normal' | 'truncatedNormal'; scale: number };
+  initialization: { kind: NativeInitializationKind; scale: number };
 }
 export interface NativeTrainerOptions {
   device: string;

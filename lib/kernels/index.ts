@@ -14,11 +14,17 @@ export {
   attention,
   attentionBackward,
 } from './attention.js';
-export { gelu, l2Normalize, layerNorm, linear, mapPool, positionEmbedding, tokenEmbedding } from './layers.js';
-export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } from './layers-backward.js';
-export { type AttentionArguments, attention } from './attention.js';
 export { positionEmbeddingBackward, tokenEmbeddingBackward } from './embedding-backward.js';
-export { gelu, l2Normalize, layerNorm, linear, mapPool, positionEmbedding, tokenEmbedding } from './layers.js';
+export {
+  gelu,
+  l2Normalize,
+  layerNorm,
+  linear,
+  mapPool,
+  positionEmbedding,
+  tokenEmbedding,
+} from './layers.js';
+export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } from './layers-backward.js';
 export { type AdamwArguments, adamw, sumOfSquares } from './optimizer.js';
 export { type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
 export { mapPoolBackward, type ProbeArguments, probeKeys, probeKeysBackward } from './pooling.js';

@@ -25,7 +25,7 @@ type KernelName =
   | 'linearBackward'
   | 'layerNormBackward'
   | 'geluBackward'
-  | 'l2NormalizeBackward';
+  | 'l2NormalizeBackward'
   | 'tokenEmbeddingBackward'
   | 'positionEmbeddingBackward'
   | 'adam';

@@ -1,5 +1,8 @@
 #include "addon/model_arguments.h"
 
+#include <cmath>
+#include <utility>
+
 #include "addon/image_arguments.h"
 #include "tensor/shape_check.h"
 
@@ -84,6 +87,22 @@ VisionInput to_vision_input(const Napi::Object& object, const VisionConfig& conf
     throw Error(kErrorShape, "spatialShapes: expected rows and columns for every image");
   check_packed_patches(config, patches);
   return patches;
+}
+
+Initialization to_initialization(const Napi::Value& kind, const Napi::Value& scale) {
+  using Kind = Initialization::Kind;
+  const std::string name = to_string(kind, "kind");
+  const double value = to_number(scale, "scale");
+  for (const auto& [kind_name, found] :
+       {std::pair{"constant", Kind::kConstant}, std::pair{"uniform", Kind::kUniform},
+        std::pair{"normal", Kind::kNormal}, std::pair{"truncated_normal", Kind::kTruncatedNormal}}) {
+    if (name != kind_name) continue;
+    if (!std::isfinite(value) || (value < 0 && found != Kind::kConstant))
+      throw Napi::RangeError::New(scale.Env(), "scale: expected a finite number, not negative, got " +
+                                                   std::to_string(value));
+    return {found, value};
+  }
+  throw Error(kErrorUnsupported, "kind: expected constant, uniform, normal or truncated_normal, got " + name);
 }
 
 }  // namespace siglip2::addon

@@ -4,6 +4,7 @@
 #include "addon/arguments.h"
 #include "nn/text_tower.h"
 #include "nn/vision_tower.h"
+#include "train/initialize.h"
 
 namespace siglip2::addon {
 
@@ -15,5 +16,8 @@ TextConfig to_text_config(const Napi::Object& object);
 // { kind: 'images', … } | { kind: 'pixels', pixelValues, shape } | { kind: 'patches', patches, spatialShapes }.
 // ERR_SIGLIP_SHAPE when shapes do not fit the data, or a tower of this configuration.
 VisionInput to_vision_input(const Napi::Object& object, const VisionConfig& config);
+
+// A kind by name ('constant', 'uniform', 'normal', 'truncated_normal') and its scale, finite.
+Initialization to_initialization(const Napi::Value& kind, const Napi::Value& scale);
 
 }  // namespace siglip2::addon

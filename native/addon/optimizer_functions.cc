@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "addon/kernel_arguments.h"
+#include "addon/model_arguments.h"
 #include "ops/adam/adam.h"
 #include "ops/position_embedding/position_embedding.h"
 #include "ops/sum_of_squares/sum_of_squares.h"
@@ -151,22 +152,9 @@ Napi::Value run_sum_of_squares(const Napi::CallbackInfo& info) {
 // initialize({ kind, scale, seed, stream, count, device }): values [count]
 Napi::Value run_initialize(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    using Kind = Initialization::Kind;
     KernelArguments arguments(info);
     arguments.set_device(find_device(to_string(arguments.get("device"), "device")));
-    const std::string name = to_string(arguments.get("kind"), "kind");
-    Initialization initialization;
-    bool known = false;
-    for (const auto& [kind_name, kind] :
-         {std::pair{"constant", Kind::kConstant}, std::pair{"uniform", Kind::kUniform},
-          std::pair{"normal", Kind::kNormal}, std::pair{"truncated_normal", Kind::kTruncatedNormal}}) {
-      if (name != kind_name) continue;
-      initialization.kind = kind;
-      known = true;
-    }
-    if (!known)
-      throw Error(kErrorUnsupported, "kind: expected constant, uniform, normal or truncated_normal, got " + name);
-    initialization.scale = to_number(arguments.get("scale"), "scale");
+    const Initialization initialization = to_initialization(arguments.get("kind"), arguments.get("scale"));
     constexpr std::int64_t kMostSeed = 9007199254740991;
     const std::int64_t seed = to_integer(arguments.get("seed"), "seed", 0, kMostSeed);
     const std::int64_t stream = to_integer(arguments.get("stream"), "stream", 0, kMostSeed);

@@ -7,21 +7,6 @@
 namespace siglip2::addon {
 namespace {
 
-Initialization to_initialization(const Napi::Object& object) {
-  const std::string kind = to_string(object.Get("kind"), "kind");
-  Initialization initialization;
-  if (kind == "uniform")
-    initialization.kind = Initialization::Kind::kUniform;
-  else if (kind == "normal")
-    initialization.kind = Initialization::Kind::kNormal;
-  else if (kind == "truncatedNormal")
-    initialization.kind = Initialization::Kind::kTruncatedNormal;
-  else
-    initialization.kind = Initialization::Kind::kConstant;
-  initialization.scale = to_number(object.Get("scale"), "scale");
-  return initialization;
-}
-
 std::vector<ParameterSetting> to_settings(const Napi::Value& value) {
   const Napi::Array array = to_array(value, "parameters");
   std::vector<ParameterSetting> settings;
@@ -33,7 +18,8 @@ std::vector<ParameterSetting> to_settings(const Napi::Value& value) {
     setting.trainable = to_boolean(object.Get("trainable"), "trainable");
     setting.learning_rate_scale = to_number(object.Get("learningRateScale"), "learningRateScale");
     setting.decay_scale = to_number(object.Get("decayScale"), "decayScale");
-    setting.initialization = to_initialization(to_object(object.Get("initialization"), "initialization"));
+    const Napi::Object initialization = to_object(object.Get("initialization"), "initialization");
+    setting.initialization = to_initialization(initialization.Get("kind"), initialization.Get("scale"));
     settings.push_back(std::move(setting));
   }
   return settings;

@@ -101,6 +101,39 @@ const model = await addon.loadModel(
   { device: 'cpu', threads: 2, vision: tower.vision(), text: tower.text() },
   token(),
 );
+const parameters = () =>
+  Object.entries(header)
+    .filter(([name]) => name !== '__metadata__')
+    .map(([name, { shape }]) => ({
+      name,
+      shape: [...shape],
+      trainable: true,
+      learningRateScale: 1,
+      decayScale: 0,
+      initialization: { kind: 'normal', scale: 0.1 },
+    }));
+const training = () => ({
+  device: 'cpu',
+  threads: 2,
+  vision: tower.vision(),
+  text: tower.text(),
+  parameters: parameters(),
+  seed: 1,
+  average: pick([true, false]),
+  checkpoint: pick([checkpoint, undefined]),
+  trainingState: false,
+});
+const trainer = await addon.createTrainer(training(), token());
+const batch = () => ({
+  images: { kind: 'patches', patches: ramp(10 * 768), spatialShapes: Int32Array.of(2, 3, 1, 4) },
+  inputIds: Int32Array.from({ length: 32 }, (_, i) => i),
+  length: 16,
+});
+const plan = () => ({ microBatch: pick([0, 1, 2]), checkpointing: pick([true, false]) });
+const update = () => ({
+  ...{ updates: 1, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, learningRate: 1e-5, decay: 0, averageDecay: 0.9 },
+  clipNorm: 1,
+});
 const valid = {
   describe: () => [],
   createCancelToken: () => [],
@@ -122,6 +155,13 @@ const valid = {
     token(),
   ],
   textForward: () => [model, Int32Array.from({ length: 32 }, (_, i) => i), 16, wanted(), token()],
+  createTrainer: () => [training(), token()],
+  trainerModel: () => [trainer],
+  trainerGradients: () => [trainer, batch(), plan(), token()],
+  trainerStep: () => [trainer, batch(), plan(), update(), token()],
+  trainerPlan: () => [trainer, { spatialShapes: Int32Array.of(2, 3, 1, 4), texts: 2, length: 16 }, plan()],
+  readParameter: () => [trainer, 'text_model.head.bias', pick(['value', 'gradient', 'average']), 'F32'],
+  touchedRows: () => [trainer],
   similarity: () => [ramp(12), ramp(16), 4, 1, -1],
   prepareImages: () => [
     { ...images(), targetSizes: Int32Array.of(32, 32, 32, 32) },
@@ -229,6 +269,8 @@ const valid = {
       logitBias: -10,
       gradients: pick([true, false]),
       threads: 2,
+    },
+  ],
   tokenEmbeddingBackward: () => [
     { ids: Int32Array.of(0, 3, 1, 3), length: 2, vocabularySize: 5, gradOutput: tensor([4, 6]), threads: 2 },
   ],
