@@ -196,8 +196,8 @@ it('folders without a whole training are refused, naming what is wrong', async (
     const kept = [...tensors].map(([name, { dtype, shape, bytes }]) => ({ name, dtype, shape, bytes })).filter(change);
     writeFileSync(file, buildSafetensors(kept, changed));
   };
-  const edited = (edit: (json: Record<string, never>) => unknown): Record<string, string> => {
-    const json = JSON.parse(metadata.siglip2_training as string) as Record<string, never>;
+  const edited = (edit: (json: Record<string, Record<string, unknown>>) => unknown): Record<string, string> => {
+    const json = JSON.parse(metadata.siglip2_training as string) as Record<string, Record<string, unknown>>;
     edit(json);
     return { siglip2_training: JSON.stringify(json) };
   };
@@ -219,7 +219,7 @@ it('folders without a whole training are refused, naming what is wrong', async (
       () =>
         rebuild(
           () => true,
-          edited((json) => delete (json.parameters as Record<string, unknown>)[head]),
+          edited((json) => delete json.parameters?.[head]),
         ),
       code,
       head,
@@ -228,7 +228,7 @@ it('folders without a whole training are refused, naming what is wrong', async (
       () =>
         rebuild(
           () => true,
-          edited((json) => Object.assign(json.progress, { step: -1 })),
+          edited((json) => Object.assign(json.progress ?? {}, { step: -1 })),
         ),
       code,
       'progress',
