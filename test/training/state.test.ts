@@ -155,7 +155,7 @@ it('killed twenty times while it saves, a training loses no save that was comple
     });
     await started;
     // A save takes a few milliseconds, a step as long: somewhere in the next ones.
-    await new Promise((resolve) => setTimeout(resolve, (round * 37) % 61));
+    await new Promise((resolve) => setTimeout(resolve, (round * 37) % 151));
     child.kill('SIGKILL');
     await new Promise((resolve) => child.on('close', resolve));
     expect(errors).toBe('');
@@ -171,7 +171,7 @@ it('killed twenty times while it saves, a training loses no save that was comple
     using model = await Siglip2.load(folder);
     expect(model.config.architecture).toBe('fixed');
   }
-  expect(saved).toBeGreaterThan(20);
+  expect(saved).toBeGreaterThanOrEqual(20);
   using trainer = await Trainer.resume(folder);
   await trainer.save(folder);
   // What the killed ones left has been cleared away.
