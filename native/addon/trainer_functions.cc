@@ -52,7 +52,10 @@ Napi::Value create_trainer(const Napi::CallbackInfo& info) {
                                                                 handle->threads, cancel);
                   handle->trainer =
                       std::make_unique<Trainer>(*handle->device, handle->vision, text, store, handle->threads);
-                  return [handle](Napi::Env env) { return make_handle(env, handle); };
+                  const ParameterStore::Bytes memory = store->memory(0);
+                  const auto bytes =
+                      static_cast<std::int64_t>(memory.values + memory.gradients + memory.optimizer + memory.packed);
+                  return [handle, bytes](Napi::Env env) { return make_handle(env, handle, bytes); };
                 });
   });
 }
@@ -162,7 +165,8 @@ Napi::Value trainer_plan(const Napi::CallbackInfo& info) {
     const GradientPlan plan = to_plan(info[2]);
     return Environment::of(info.Env()).submit(info.Env(), handle->device->executor(), nullptr, [=]() -> Finish {
       const std::size_t activations = handle->trainer->plan(*batch, plan);
-      const ParameterStore::Bytes memory = handle->trainer->store().memory();
+      const ParameterStore::Bytes memory =
+          handle->trainer->store().memory(static_cast<std::int64_t>(batch->ids.size()));
       return [activations, memory](Napi::Env env) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
         result.Set("parameterBytes", static_cast<double>(memory.values));

@@ -297,6 +297,14 @@ TokenTable ParameterStore::token_table(const std::string& name, std::int64_t voc
   return table;
 }
 
+ParameterStore::Bytes ParameterStore::memory(std::int64_t tokens) const {
+  Bytes bytes = bytes_;
+  const std::int64_t rows = std::min(tokens, static_cast<std::int64_t>(touched_.size()));
+  bytes.gradients +=
+      std::max(bytes_of(rows * token_width_), token_gradient_rows_.bytes()) - token_gradient_rows_.bytes();
+  return bytes;
+}
+
 void ParameterStore::check_complete() const {
   for (const ParameterSetting& each : settings_)
     if (entry_index_.count(each.name) == 0) throw Error(kErrorCheckpoint, "the model has no parameter " + each.name);

@@ -78,7 +78,8 @@ class ParameterStore final : public Parameters {
     std::size_t optimizer = 0;  // moments and averages
     std::size_t packed = 0;
   };
-  const Bytes& memory() const { return bytes_; }
+  // What is allocated, and what the token table's gradient may need more for a batch of this many tokens.
+  Bytes memory(std::int64_t tokens) const;
 
   // Throws ERR_SIGLIP_CHECKPOINT naming a parameter that no tower has asked for.
   void check_complete() const;

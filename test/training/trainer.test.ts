@@ -244,6 +244,10 @@ describe('memory', () => {
     expect(many.activationBytes).toBeGreaterThan(30 * one.activationBytes);
     const sum = Object.entries(many).reduce((total, [name, bytes]) => total + (name === 'totalBytes' ? 0 : bytes), 0);
     expect(many.totalBytes).toBe(sum);
+    await trainer.step(madeUpBatch(trainer, 64));
+    expect((await trainer.memory({ examples: 64, maxPatches: 16 })).gradientBytes).toBeLessThanOrEqual(
+      many.gradientBytes,
+    );
     using cut = await tinyTrainer({ microBatchSize: 4, checkpointing: true });
     expect((await cut.memory({ examples: 64, maxPatches: 16 })).activationBytes).toBeLessThan(many.activationBytes / 6);
   });
