@@ -39,7 +39,7 @@ export class Progress {
 
   /**
    * Says how much is done.
-   * @param detail what else to show
+   * @param detail what to show in place of the rate
    */
   update(done: number, detail?: string): void {
     const { terminal } = this;
@@ -81,7 +81,8 @@ export class Progress {
     const parts = [`${amount(done)}${goal}${unit === 'bytes' ? '' : ` ${unit}`}`];
     if (detail !== undefined) parts.push(detail);
     if (rate > 0) {
-      parts.push(unit === 'bytes' ? `${bytes(rate)}/s` : `${rate < 10 ? rate.toFixed(1) : Math.round(rate)}/s`);
+      if (detail === undefined)
+        parts.push(unit === 'bytes' ? `${bytes(rate)}/s` : `${rate < 10 ? rate.toFixed(1) : Math.round(rate)}/s`);
       if (total !== undefined && done < total) parts.push(`${duration((total - done) / rate)} left`);
     }
     if (total === undefined) return `${label} ${parts.join(', ')}`;

@@ -43,7 +43,7 @@ export function escaped(text: string): string {
 
 /** A chart with its title, as an HTML figure; empty when there is nothing to draw. */
 export function chart(options: ChartOptions): string {
-  const { title, curves, steps, width, height, format = shortNumber } = options;
+  const { title, curves, steps, width, height, format } = options;
   const values = valuesOf(curves);
   if (values === undefined) return '';
   const x = stepScale(steps[0], steps[1], Math.round(width / 110));
@@ -59,7 +59,7 @@ export function chart(options: ChartOptions): string {
   const grid = y.ticks
     .map((tick) => {
       const at = place.y(tick);
-      return `<path class="grid" d="M${margin.left} ${at}H${right}"/><text class="tick" x="${margin.left - 8}" y="${round(at + 4)}" text-anchor="end">${escaped(format(tick))}</text>`;
+      return `<path class="grid" d="M${margin.left} ${at}H${right}"/><text class="tick" x="${margin.left - 8}" y="${round(at + 4)}" text-anchor="end">${escaped((format ?? y.label)(tick))}</text>`;
     })
     .join('');
   const axis = x.ticks
@@ -78,7 +78,7 @@ export function chart(options: ChartOptions): string {
       points.map(({ step, value }) => [Number(step.toPrecision(8)), Number(value.toPrecision(5))]),
     ]),
   };
-  return `<figure><figcaption><b>${escaped(title)}</b>${legend(curves, format)}<output></output></figcaption>
+  return `<figure><figcaption><b>${escaped(title)}</b>${legend(curves, format ?? shortNumber)}<output></output></figcaption>
 <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escaped(title)}" data-curves="${escaped(JSON.stringify(data))}">${grid}<path class="axis" d="M${margin.left} ${bottom}H${right}"/>${axis}${lines}<path class="cursor" d="M0 ${margin.top}V${bottom}"/></svg></figure>`;
 }
 

@@ -96,11 +96,13 @@ function curves(history: History): string {
     const series = history.curves[name];
     return chart({ title, steps, ...size, curves: [{ name: label, points: series.smoothed(), raw: series }] });
   };
-  const exact = (name: CurveName, title: string, label: string): string => {
+  const exact = (name: CurveName, title: string): string => {
     const points = history.curves[name].buckets.flatMap(({ first, last, sum, count: values }) =>
       values === 0 ? [] : [{ step: (first + last) / 2, value: sum / values }],
     );
-    return chart({ title, steps, ...half, curves: [{ name: label, points }] });
+    const most = points.reduce((largest, { value }) => Math.max(largest, value), 0);
+    const range = name === 'learningRate' && most > 0 ? { range: [0, most] as const } : {};
+    return chart({ title, steps, ...half, ...range, curves: [{ name: 'now', points }] });
   };
   return [
     of('loss', 'Loss', 'smoothed', wide),
@@ -108,10 +110,10 @@ function curves(history: History): string {
     evaluationChart('Retrieval, text to image', steps, evaluations, ({ retrieval }) => retrieval?.textToImage, 'R@'),
     evaluationChart('Retrieval, image to text', steps, evaluations, ({ retrieval }) => retrieval?.imageToText, 'R@'),
     evaluationChart('Zero-shot accuracy', steps, evaluations, ({ zeroShot }) => zeroShot?.accuracy, 'top '),
-    exact('learningRate', 'Learning rate', 'now'),
+    exact('learningRate', 'Learning rate'),
     of('gradNorm', 'Gradient norm, before clipping', 'smoothed'),
-    exact('logitScale', 'Logit scale, exp(logit_scale)', 'now'),
-    exact('logitBias', 'Logit bias', 'now'),
+    exact('logitScale', 'Logit scale, exp(logit_scale)'),
+    exact('logitBias', 'Logit bias'),
     of('examplesPerSecond', 'Examples per second', 'smoothed'),
     '</div>',
   ].join('\n');

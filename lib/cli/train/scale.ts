@@ -5,6 +5,8 @@ export interface Scale {
   /** The place of a value, from 0 at the least to 1 at the most. */
   place(value: number): number;
   ticks: number[];
+  /** A tick as text: with as many digits as tell it from its neighbours. */
+  label(tick: number): string;
 }
 
 /** 1, 2 or 5 times a power of ten, about `span / count`. */
@@ -27,7 +29,13 @@ export function linearScale(least: number, most: number, count: number): Scale {
   const step = niceStep(most - least + 2 * pad, count);
   const low = Math.floor((least - pad) / step + 1e-9) * step;
   const high = Math.ceil((most + pad) / step - 1e-9) * step;
-  return { place: (value) => (value - low) / (high - low), ticks: multiples(low, high, step) };
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const plain = decimals <= 4 && Math.max(Math.abs(low), Math.abs(high)) < 1e4;
+  return {
+    place: (value) => (value - low) / (high - low),
+    ticks: multiples(low, high, step),
+    label: (tick) => (plain ? tick.toFixed(decimals) : shortNumber(tick)),
+  };
 }
 
 /** An axis on which equal factors are equally far apart; for positive values. */
@@ -44,27 +52,24 @@ export function logScale(least: number, most: number): Scale {
       const tick = Number((factor * 10 ** power).toPrecision(12));
       if (power % skip === 0 && tick >= 10 ** (low - pad) && tick <= 10 ** (high + pad)) ticks.push(tick);
     }
-  return { place: (value) => (Math.log10(value) - low + pad) / (decades + 2 * pad), ticks };
+  return { place: (value) => (Math.log10(value) - low + pad) / (decades + 2 * pad), ticks, label: shortNumber };
 }
 
 /** An axis of steps, which ends where they end. */
 export function stepScale(first: number, last: number, count: number): Scale {
   const span = Math.max(1, last - first);
   const step = Math.max(1, niceStep(span, count));
-  return { place: (value) => (value - first) / span, ticks: multiples(first, last, step) };
+  return { place: (value) => (value - first) / span, ticks: multiples(first, last, step), label: shortNumber };
 }
 
-/** A number in few characters: `0.0012`, `12`, `3.4k`, `2e-7`. */
+/** A number in few characters: `0.0012`, `12`, `34.5k`, `2e-7`. */
 export function shortNumber(value: number): string {
   const size = Math.abs(value);
+  const rounded = (number: number): number => Number(number.toPrecision(4));
   if (size === 0) return '0';
-  if (size >= 1e15 || size < 1e-4)
-    return value
-      .toExponential()
-      .replace(/(\.\d{2})\d*e/, '$1e')
-      .replace('e+', 'e');
-  if (size >= 1e9) return `${Number((value / 1e9).toPrecision(3))}G`;
-  if (size >= 1e6) return `${Number((value / 1e6).toPrecision(3))}M`;
-  if (size >= 1e4) return `${Number((value / 1e3).toPrecision(3))}k`;
-  return String(Number(value.toPrecision(size >= 1000 ? 4 : 3)));
+  if (size >= 1e12 || size < 1e-3) return Number(value.toPrecision(3)).toExponential().replace('e+', 'e');
+  if (size >= 1e9) return `${rounded(value / 1e9)}G`;
+  if (size >= 1e6) return `${rounded(value / 1e6)}M`;
+  if (size >= 1e4) return `${rounded(value / 1e3)}k`;
+  return String(rounded(value));
 }

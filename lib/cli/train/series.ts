@@ -57,10 +57,10 @@ export class Series {
   }
 
   /**
-   * The curve smoothed: weighted means around each bucket, heavier where it is nearer, over a fiftieth of the series.
+   * The curve smoothed: weighted means around each bucket, heavier where it is nearer, over a hundredth of the series.
    */
   smoothed(): { step: number; value: number }[] {
-    const width = Math.max(1, this.buckets.length / 50);
+    const width = Math.max(1, this.buckets.length / 100);
     const reach = Math.ceil(3 * width);
     return this.buckets.flatMap((bucket, i) => {
       if (bucket.count === 0) return [];

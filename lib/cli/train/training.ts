@@ -8,6 +8,7 @@ import type { TrainConfig } from './config.js';
 import type { Evaluator } from './evaluator.js';
 import type { MetricsLog } from './metrics.js';
 import type { RunFolder } from './run-folder.js';
+import { shortNumber } from './scale.js';
 import { batchOptions, tokensOf } from './setup.js';
 
 /** What is kept with a checkpoint. */
@@ -203,7 +204,7 @@ export class Training {
       step,
       [
         `loss ${loss.toPrecision(4)}`,
-        `learning rate ${learningRate.toPrecision(3)}`,
+        `learning rate ${shortNumber(learningRate)}`,
         `${metrics.examplesPerSecond.toPrecision(3)} examples/s`,
         ...(skippedSteps > 0 ? [`${skippedSteps} not finite`] : []),
       ].join(', '),
