@@ -42,13 +42,13 @@ function selectTensors(file, keep) {
   return Buffer.concat([size, json, ...data]);
 }
 
-/** Rounds the float32 tensors of a safetensors file to 16 bits of fraction, which compress; others stay as they are. */
+/** Rounds the float32 tensors of a safetensors file to 16 bits of fraction, which compress; single values stay as they are. */
 function roundTensors(file) {
   const headerBytes = Number(file.readBigUInt64LE(0));
   const { __metadata__, ...tensors } = JSON.parse(file.subarray(8, 8 + headerBytes).toString());
   for (const { dtype, data_offsets } of Object.values(tensors)) {
-    if (dtype !== 'F32') continue;
     const [first, last] = data_offsets.map((offset) => 8 + headerBytes + offset);
+    if (dtype !== 'F32' || last - first === 4) continue;
     for (let at = first; at < last; at += 4) {
       const bits = file.readUInt32LE(at);
       file.writeUInt32LE(((bits + 0x3f + ((bits >>> 7) & 1)) & ~0x7f) >>> 0, at);

@@ -5,6 +5,7 @@
 export type { Device, DType } from '../device.js';
 export { SiglipError, type SiglipErrorCode } from '../errors.js';
 export type { PreparedImages, PreparedTexts, TrainingBatch } from './batch.js';
+export * from './data/index.js';
 export {
   type EvaluationOptions,
   evaluateRetrieval,

@@ -74,7 +74,8 @@ export class Trainer {
   readonly #settings: TrainerSettings;
   readonly #parameters: readonly NativeParameterSetting[];
   readonly #scalars: { logitScale: number; logitBias: number };
-  #handle: TrainerHandle | undefined;
+  readonly #handle: TrainerHandle;
+  #disposed = false;
   #step: number;
   #updates: number;
   #queue: Promise<unknown> = Promise.resolve();
@@ -95,7 +96,7 @@ export class Trainer {
       notices: [],
       weights: {
         storedType: () => 'F32',
-        read: (name, dtype) => native().readParameter(this.#living(), name, 'value', dtype),
+        read: (name, dtype) => native().readParameter(handle, name, 'value', dtype),
       },
       model: native().trainerModel(handle),
       device: settings.device,
@@ -186,8 +187,8 @@ export class Trainer {
     batch: TrainingBatch,
     options?: { signal?: AbortSignal },
   ): Promise<{ loss: number; gradients: Map<string, TensorData> }> {
+    const handle = this.#handle;
     return this.#onBatch(batch, options, async (prepared, signal) => {
-      const handle = this.#living();
       const plan = gradientPlan(this.#settings, prepared.examples);
       const { loss } = await withCancellation(signal, (token) =>
         native().trainerGradients(handle, prepared, plan, token),
@@ -201,6 +202,7 @@ export class Trainer {
 
   /** The bytes that a step on a batch of this size needs at once. Nothing is computed. */
   async memory(batch: { examples: number; maxPatches?: number }): Promise<TrainingMemory> {
+    this.#requireLiving();
     const checked = requireOptions('batch', batch, ['examples', 'maxPatches']);
     const examples = requireInteger('batch.examples', checked.examples, 1, 1 << 24);
     const { config } = this.model;
@@ -209,7 +211,7 @@ export class Trainer {
     const grid = config.architecture === 'fixed' ? [side, side] : [1, maxPatches];
     const spatialShapes = Int32Array.from({ length: 2 * examples }, (_, index) => grid[index % 2] as number);
     const shape = { spatialShapes, texts: examples, length: config.text.maxPositionEmbeddings };
-    const bytes = await native().trainerPlan(this.#living(), shape, gradientPlan(this.#settings, examples));
+    const bytes = await native().trainerPlan(this.#handle, shape, gradientPlan(this.#settings, examples));
     const totalBytes = Object.values(bytes).reduce((sum, part) => sum + part, 0);
     return { ...bytes, totalBytes };
   }
@@ -219,13 +221,15 @@ export class Trainer {
    * leaves the training that was saved there before, or this one, completely.
    * @param options.state anything else to keep with it, such as the position in the training data
    */
-  save(folder: string, options?: { state?: JsonValue }): Promise<void> {
+  async save(folder: string, options?: { state?: JsonValue }): Promise<void> {
+    this.#requireLiving();
     const { state } = requireOptions('options', options, ['state']);
     requireString('folder', folder);
+    const model = this.model.loaded();
     return this.#enqueue(() =>
       writeState(folder, {
-        handle: this.#living(),
-        model: this.model.loaded(),
+        handle: this.#handle,
+        model,
         settings: this.#settings,
         parameters: this.#parameters,
         progress: { step: this.#step, updates: this.#updates, state },
@@ -237,7 +241,8 @@ export class Trainer {
    * Writes the model alone, in Hugging Face layout.
    * @param options.average take the moving average of the weights; needs the option `ema`
    */
-  saveModel(folder: string, options?: SaveOptions & { average?: boolean }): Promise<void> {
+  async saveModel(folder: string, options?: SaveOptions & { average?: boolean }): Promise<void> {
+    this.#requireLiving();
     const { average = false, ...saveOptions } = requireOptions('options', options, [
       'average',
       'dtype',
@@ -246,33 +251,30 @@ export class Trainer {
     if (typeof average !== 'boolean') throw wrongType('options.average', 'true or false', average);
     if (average && this.#settings.ema === undefined)
       throw new SiglipError('ERR_SIGLIP_UNSUPPORTED', 'this trainer keeps no moving average: create it with `ema`');
-    return this.#enqueue(async () => {
-      const loaded = this.model.loaded();
-      const part: NativeParameterPart = average ? 'average' : 'value';
-      const weights = {
-        storedType: loaded.weights.storedType,
-        read: (name: string, dtype: string) => native().readParameter(this.#living(), name, part, dtype),
-      };
-      await saveModel({ ...loaded, weights }, folder, saveOptions);
-    });
+    const loaded = this.model.loaded();
+    const part: NativeParameterPart = average ? 'average' : 'value';
+    const weights = {
+      storedType: loaded.weights.storedType,
+      read: (name: string, dtype: string) => native().readParameter(this.#handle, name, part, dtype),
+    };
+    return this.#enqueue(() => saveModel({ ...loaded, weights }, folder, saveOptions));
   }
 
-  /** Frees trainer and model as soon as running work is done. A second call does nothing. */
+  /** Frees trainer and model when everything that was asked for before is done. A second call does nothing. */
   dispose(): void {
-    if (this.#handle === undefined) return;
-    native().release(this.#handle);
-    this.#handle = undefined;
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.model.dispose();
+    this.#enqueue(async () => native().release(this.#handle));
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
 
-  #living(): TrainerHandle {
-    if (this.#handle === undefined)
+  #requireLiving(): void {
+    if (this.#disposed)
       throw new SiglipError('ERR_SIGLIP_DISPOSED', 'the trainer has been disposed and cannot be used any more');
-    return this.#handle;
   }
 
   /** Does something after everything that was asked for before, whether that failed or not. */
@@ -288,16 +290,18 @@ export class Trainer {
     work: (prepared: PreparedBatch, signal: AbortSignal | undefined) => Promise<T>,
   ): Promise<T> {
     const { signal } = requireOptions('options', options, ['signal']);
-    this.#living();
-    const prepared = prepareBatch(this.model.config, batch, () => this.#tokenizer(), signal);
+    this.#requireLiving();
+    const prepared = prepareBatch(this.model.config, batch, this.#tokenizer(), signal);
     // Its failure is reported when its turn comes; until then it must not count as unhandled.
     prepared.catch(() => undefined);
     return this.#enqueue(async () => work(await prepared, signal));
   }
 
-  async #tokenizer(): Promise<Tokenizer> {
+  #tokenizer(): () => Promise<Tokenizer> {
     const { tokenizer } = this.#settings;
-    return tokenizer instanceof Tokenizer ? tokenizer : this.model.tokenizer();
+    if (tokenizer instanceof Tokenizer) return async () => tokenizer;
+    const { model } = this;
+    return () => model.tokenizer();
   }
 
   async #takeStep(batch: PreparedBatch, signal: AbortSignal | undefined): Promise<StepMetrics> {
@@ -315,7 +319,7 @@ export class Trainer {
       averageDecay: ema?.decay ?? 0,
       clipNorm: optimizer.clipNorm,
     };
-    const handle = this.#living();
+    const handle = this.#handle;
     const plan = gradientPlan(this.#settings, batch.examples);
     const started = performance.now();
     const result = await withCancellation(signal, (token) => native().trainerStep(handle, batch, plan, update, token));

@@ -98,8 +98,8 @@ Initialization to_initialization(const Napi::Value& kind, const Napi::Value& sca
         std::pair{"normal", Kind::kNormal}, std::pair{"truncated_normal", Kind::kTruncatedNormal}}) {
     if (name != kind_name) continue;
     if (!std::isfinite(value) || (value < 0 && found != Kind::kConstant))
-      throw Napi::RangeError::New(scale.Env(), "scale: expected a finite number, not negative, got " +
-                                                   std::to_string(value));
+      throw Napi::RangeError::New(scale.Env(),
+                                  "scale: expected a finite number, not negative, got " + std::to_string(value));
     return {found, value};
   }
   throw Error(kErrorUnsupported, "kind: expected constant, uniform, normal or truncated_normal, got " + name);

@@ -53,8 +53,7 @@ Napi::Value vision_forward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const auto model = from_handle<Model>(info[0], "model");
     if (!model->vision) throw Error(kErrorUnsupported, "the vision tower was not loaded (see the towers option)");
-    auto input =
-        std::make_shared<VisionInput>(to_vision_input(to_object(info[1], "input"), model->vision->config()));
+    auto input = std::make_shared<VisionInput>(to_vision_input(to_object(info[1], "input"), model->vision->config()));
     const Napi::Object options = to_object(info[2], "options");
     VisionRequest request;
     request.pooled = to_boolean(options.Get("pooled"), "pooled");

@@ -206,8 +206,8 @@ Napi::Value read_parameter(const Napi::CallbackInfo& info) {
   });
 }
 
-// touchedRows(trainer): Float32Array, 1 for each row of the token table that has ever had a gradient, else 0; empty when
-// the table is frozen
+// touchedRows(trainer): Float32Array, 1 for each row of the token table that has ever had a gradient, else 0; empty
+// when the table is frozen
 Napi::Value touched_rows(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const auto handle = from_handle<TrainerHandle>(info[0], "trainer");

@@ -132,8 +132,7 @@ EncoderBlock::Activations EncoderBlock::Activations::allocate(Pass& pass, const 
   return kept;
 }
 
-void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
-                           const Activations& kept) const {
+void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept) const {
   const Arena::Scope scope = pass.scope();
   const MatrixView normed = pass.allocate(kept.input.rows, size.width);
   pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});

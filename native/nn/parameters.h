@@ -90,8 +90,8 @@ class Parameters {
   }
 };
 
-// Reorders a convolution weight [out, 3, patch, patch] to the linear weight [out, patch·patch·3] that acts on patches in
-// row, column, channel order, or back.
+// Reorders a convolution weight [out, 3, patch, patch] to the linear weight [out, patch·patch·3] that acts on patches
+// in row, column, channel order, or back.
 void convolution_to_linear(const float* convolution, std::int64_t out_features, int patch, float* linear);
 void linear_to_convolution(const float* linear, std::int64_t out_features, int patch, float* convolution);
 

@@ -52,11 +52,10 @@ std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config
   std::ostringstream key;
   key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.patch_size << ','
       << config.grid << ',' << config.fixed_resolution << config.has_head;
-  return cache<VisionTower>().share(
-      key.str(), [&] {
-        return std::make_shared<const VisionTower>(
-            config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
-      });
+  return cache<VisionTower>().share(key.str(), [&] {
+    return std::make_shared<const VisionTower>(
+        config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
+  });
 }
 
 std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device,
@@ -65,11 +64,10 @@ std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Devi
   std::ostringstream key;
   key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.vocabulary << ','
       << config.positions << ',' << config.projection;
-  return cache<TextTower>().share(
-      key.str(), [&] {
-        return std::make_shared<const TextTower>(
-            config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
-      });
+  return cache<TextTower>().share(key.str(), [&] {
+    return std::make_shared<const TextTower>(
+        config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
+  });
 }
 
 }  // namespace siglip2

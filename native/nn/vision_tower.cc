@@ -91,8 +91,7 @@ void VisionTower::embed(Pass& pass, const VisionBatch& batch, const MatrixView& 
                         const MatrixView& embedded) const {
   cut_patches(pass, batch, patches);
   pass.linear({patches, patch_embedding_.weight, patch_embedding_.bias, Activation::kNone, {}, embedded});
-  pass.position_embedding(
-      {position_table_.values, config_.grid, config_.grid, batch.shapes(), batch.count, embedded});
+  pass.position_embedding({position_table_.values, config_.grid, config_.grid, batch.shapes(), batch.count, embedded});
 }
 
 MatrixView VisionTower::embed(Pass& pass, const VisionBatch& batch, const Offsets& offsets) const {

@@ -45,11 +45,16 @@ std::size_t bytes_of(std::int64_t floats) {
 
 std::string state_name(ParameterPart part, const std::string& name) {
   switch (part) {
-    case ParameterPart::kValue: return "parameter/" + name;
-    case ParameterPart::kGradient: return "gradient/" + name;
-    case ParameterPart::kFirstMoment: return "first_moment/" + name;
-    case ParameterPart::kSecondMoment: return "second_moment/" + name;
-    case ParameterPart::kAverage: return "average/" + name;
+    case ParameterPart::kValue:
+      return "parameter/" + name;
+    case ParameterPart::kGradient:
+      return "gradient/" + name;
+    case ParameterPart::kFirstMoment:
+      return "first_moment/" + name;
+    case ParameterPart::kSecondMoment:
+      return "second_moment/" + name;
+    case ParameterPart::kAverage:
+      return "average/" + name;
   }
   return name;
 }
@@ -113,8 +118,8 @@ ParameterStore::Block& ParameterStore::declare(const std::vector<std::string>& n
   for (std::size_t i = 0; i < names.size(); ++i) {
     const ParameterSetting& each = setting(names[i]);
     if (each.shape != shapes[i])
-      throw Error(kErrorCheckpoint, names[i] + ": expected shape " + describe_shape(shapes[i]) + ", got " +
-                                        describe_shape(each.shape));
+      throw Error(kErrorCheckpoint,
+                  names[i] + ": expected shape " + describe_shape(shapes[i]) + ", got " + describe_shape(each.shape));
     const std::int64_t count = count_elements(each.shape);
     entry_index_[names[i]] = entries_.size();
     entries_.push_back({&each, blocks_.size(), block->count, count, patch});
@@ -131,8 +136,8 @@ ParameterStore::Block& ParameterStore::declare(const std::vector<std::string>& n
   }
   blocks_.push_back(std::move(block));
   for (std::size_t i = first_entry; i < entries_.size(); ++i) {
-    for (const ParameterPart part : {ParameterPart::kValue, ParameterPart::kFirstMoment, ParameterPart::kSecondMoment,
-                                     ParameterPart::kAverage}) {
+    for (const ParameterPart part :
+         {ParameterPart::kValue, ParameterPart::kFirstMoment, ParameterPart::kSecondMoment, ParameterPart::kAverage}) {
       float* const memory = part_memory(entries_[i], part);
       if (memory != nullptr) fill(entries_[i], part, memory);
     }
@@ -247,8 +252,7 @@ LinearWeights ParameterStore::patch_convolution(const std::string& name, std::in
 
 PoolingWeights ParameterStore::pooling(const std::string& name, std::int64_t width, int heads) {
   const std::string projection = name + "attention.in_proj";
-  const bool gradient =
-      trains(name + "probe") || trains(projection + "_weight") || trains(projection + "_bias");
+  const bool gradient = trains(name + "probe") || trains(projection + "_weight") || trains(projection + "_bias");
   Block& probe = declare({name + "probe"}, {{1, 1, width}}, gradient);
   Block& weight = declare({projection + "_weight"}, {{3 * width, width}}, gradient);
   Block& bias = declare({projection + "_bias"}, {{3 * width}}, gradient);
@@ -256,8 +260,9 @@ PoolingWeights ParameterStore::pooling(const std::string& name, std::int64_t wid
 
   const float* const values = weight.values.as<const float>();
   PoolingWeights weights;
-  weights.derivation = {probe.values.as<const float>(), values, bias.values.as<const float>(), values + width * width,
-                        width,  heads, derived_.back().as<float>()};
+  weights.derivation = {probe.values.as<const float>(), values, bias.values.as<const float>(),
+                        values + width * width,         width,  heads,
+                        derived_.back().as<float>()};
   weights.probe_keys = weights.derivation.probe_keys;
   weights.value_weight = values + 2 * width * width;
   weights.value_bias = bias.values.as<const float>() + 2 * width;
@@ -294,8 +299,7 @@ TokenTable ParameterStore::token_table(const std::string& name, std::int64_t voc
 
 void ParameterStore::check_complete() const {
   for (const ParameterSetting& each : settings_)
-    if (entry_index_.count(each.name) == 0)
-      throw Error(kErrorCheckpoint, "the model has no parameter " + each.name);
+    if (entry_index_.count(each.name) == 0) throw Error(kErrorCheckpoint, "the model has no parameter " + each.name);
 }
 
 std::vector<std::int32_t> ParameterStore::start_gradients(const std::vector<std::int32_t>& ids) {

@@ -11,8 +11,9 @@ Trainer::Trainer(Device& device, const VisionConfig& vision, const TextConfig& t
                  std::shared_ptr<ParameterStore> store, int threads)
     : device_(device), threads_(threads), store_(std::move(store)) {
   if (!vision.has_head)
-    throw Error(kErrorConfig, "the image tower has no pooling head (vision_use_head is false), so there is nothing to "
-                              "compare with texts");
+    throw Error(kErrorConfig,
+                "the image tower has no pooling head (vision_use_head is false), so there is nothing to "
+                "compare with texts");
   if (vision.encoder.width != text.projection)
     throw Error(kErrorConfig, "images are embedded in " + std::to_string(vision.encoder.width) +
                                   " dimensions and texts in " + std::to_string(text.projection) +
@@ -80,8 +81,8 @@ void Trainer::normalize_and_compare(Pass& pass, const Work& work, const MatrixVi
   {
     const Arena::Scope workspace_scope = pass.scope();
     const MatrixView workspace = pass.allocate(sigmoid_loss_workspace_rows(n), n);
-    pass.sigmoid_loss({unit_images, unit_texts, work.logit_scale, work.logit_bias, grad_images, grad_texts, workspace,
-                       &loss});
+    pass.sigmoid_loss(
+        {unit_images, unit_texts, work.logit_scale, work.logit_bias, grad_images, grad_texts, workspace, &loss});
   }
   pass.l2_normalize_backward({images, grad_images, grad_images});
   pass.l2_normalize_backward({texts, grad_texts, grad_texts});

@@ -1,7 +1,7 @@
 // One training step of an image-text pair of towers with the sigmoid loss: gradients of a batch, then an update.
 //
-// A batch that does not fit at once goes through the towers a micro-batch at a time: first all embeddings, then the loss
-// over all pairs, then each micro-batch's forward and backward pass with its share of the embeddings' gradients
+// A batch that does not fit at once goes through the towers a micro-batch at a time: first all embeddings, then the
+// loss over all pairs, then each micro-batch's forward and backward pass with its share of the embeddings' gradients
 // (GradCache, arXiv 2101.06983). The gradients are those of the whole batch.
 #pragma once
 

@@ -155,7 +155,7 @@ it('killed twenty times while it saves, a training loses no save that was comple
     });
     await started;
     // A save takes a few milliseconds, a step as long: somewhere in the next ones.
-    await new Promise((resolve) => setTimeout(resolve, (round * 37) % 61));
+    await new Promise((resolve) => setTimeout(resolve, (round * 37) % 151));
     child.kill('SIGKILL');
     await new Promise((resolve) => child.on('close', resolve));
     expect(errors).toBe('');
@@ -171,7 +171,7 @@ it('killed twenty times while it saves, a training loses no save that was comple
     using model = await Siglip2.load(folder);
     expect(model.config.architecture).toBe('fixed');
   }
-  expect(saved).toBeGreaterThan(20);
+  expect(saved).toBeGreaterThanOrEqual(20);
   using trainer = await Trainer.resume(folder);
   await trainer.save(folder);
   // What the killed ones left has been cleared away.
@@ -196,8 +196,8 @@ it('folders without a whole training are refused, naming what is wrong', async (
     const kept = [...tensors].map(([name, { dtype, shape, bytes }]) => ({ name, dtype, shape, bytes })).filter(change);
     writeFileSync(file, buildSafetensors(kept, changed));
   };
-  const edited = (edit: (json: Record<string, never>) => unknown): Record<string, string> => {
-    const json = JSON.parse(metadata.siglip2_training as string) as Record<string, never>;
+  const edited = (edit: (json: Record<string, Record<string, unknown>>) => unknown): Record<string, string> => {
+    const json = JSON.parse(metadata.siglip2_training as string) as Record<string, Record<string, unknown>>;
     edit(json);
     return { siglip2_training: JSON.stringify(json) };
   };
@@ -219,7 +219,7 @@ it('folders without a whole training are refused, naming what is wrong', async (
       () =>
         rebuild(
           () => true,
-          edited((json) => delete (json.parameters as Record<string, unknown>)[head]),
+          edited((json) => delete json.parameters?.[head]),
         ),
       code,
       head,
@@ -228,7 +228,7 @@ it('folders without a whole training are refused, naming what is wrong', async (
       () =>
         rebuild(
           () => true,
-          edited((json) => Object.assign(json.progress, { step: -1 })),
+          edited((json) => Object.assign(json.progress ?? {}, { step: -1 })),
         ),
       code,
       'progress',

@@ -250,8 +250,9 @@ describe('memory', () => {
       'ERR_SIGLIP_OUT_OF_MEMORY',
     );
     using trainer = await tinyTrainer();
-    const plan = await trainer.memory({ examples: 10_000_000, maxPatches: 256 });
-    expect(plan.totalBytes).toBeGreaterThan(1e12);
+    const plan = await trainer.memory({ examples: 100_000, maxPatches: 256 });
+    expect(plan.totalBytes).toBeGreaterThan(1e11);
+    await expectSiglipError(() => trainer.memory({ examples: 10_000_000 }), 'ERR_SIGLIP_SHAPE', '2147483647 tokens');
   });
 });
 
