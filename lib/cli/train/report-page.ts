@@ -65,7 +65,7 @@ for (const svg of document.querySelectorAll('svg[data-curves]')) {
     const box = svg.getBoundingClientRect();
     const x = (event.clientX - box.left) * svg.viewBox.baseVal.width / box.width;
     const wanted = first + (x - left) / width * (last - first);
-    let step = NaN;
+    let step = first;
     const values = curves.filter(([, points]) => points.length > 0).map(([name, points]) => {
       const near = points.reduce((a, b) => Math.abs(b[0] - wanted) < Math.abs(a[0] - wanted) ? b : a);
       step = near[0];

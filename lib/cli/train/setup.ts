@@ -27,6 +27,7 @@ const dataArguments = {
   source: ['data'],
   options: ['data'],
   'options.epochs': ['training', 'epochs'],
+  'options.position': ['data'],
   'options.naflex': ['data'],
 } satisfies Record<string, Way>;
 
