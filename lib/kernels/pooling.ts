@@ -37,11 +37,11 @@ export async function mapPoolBackward(
 export interface ProbeArguments extends KernelOptions {
   /** [width]. */
   probe: Tensor;
-  /** [width, width]: the query's part of the head's joint projection, row-major [out, in]. */
+  /** Shape [width, width], the query's part of the head's joint projection, row-major [out, in]. */
   queryWeight: Tensor;
   /** [width]. */
   queryBias: Tensor;
-  /** [width, width]: the key's part. Its bias adds the same to every score of a head and so does nothing. */
+  /** Shape [width, width], the key's part. Its bias adds the same to every score of a head and so does nothing. */
   keyWeight: Tensor;
 }
 

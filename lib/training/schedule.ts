@@ -6,6 +6,8 @@ export interface ConstantSchedule {
   readonly name: 'constant';
   /** Default 0. */
   readonly warmupSteps?: number;
+  /** Without effect: a schedule can become another by its name alone. */
+  readonly totalSteps?: number;
 }
 
 /** Linear warm-up to 1, then half a cosine down to 0. */
@@ -58,7 +60,7 @@ export function checkSchedule(argument: string, schedule: unknown): Schedule {
   const given = schedule as Record<string, unknown>;
   const name = requireOneOf(`${argument}.name`, given.name, ['constant', 'cosine', 'stretched']);
   if (name === 'constant') {
-    requireOptions(argument, given, ['name', 'warmupSteps']);
+    requireOptions(argument, given, ['name', 'warmupSteps', 'totalSteps']);
     requireInteger(`${argument}.warmupSteps`, given.warmupSteps ?? 0, 0);
   } else if (name === 'cosine') {
     requireOptions(argument, given, ['name', 'warmupSteps', 'totalSteps']);

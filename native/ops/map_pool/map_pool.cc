@@ -79,10 +79,4 @@ void probe_keys_backward(const OpTable& table, OpContext& context, const ProbeKe
   table.probe_keys_backward(context, args);
 }
 
-void derive_probe_keys(const float* probe, const float* query_weight, const float* query_bias, const float* key_weight,
-                       std::int64_t width, int heads, float* probe_keys) {
-  OpContext context;
-  probe_keys_reference(context, {probe, query_weight, query_bias, key_weight, width, heads, probe_keys});
-}
-
 }  // namespace siglip2

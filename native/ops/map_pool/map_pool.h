@@ -93,10 +93,6 @@ struct ProbeKeysBackwardArgs {
   float* grad_key_weight = nullptr;
 };
 
-// The same as `probe_keys` in host memory.
-void derive_probe_keys(const float* probe, const float* query_weight, const float* query_bias, const float* key_weight,
-                       std::int64_t width, int heads, float* probe_keys);
-
 void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args);
 void map_pool_backward(const OpTable& table, OpContext& context, const MapPoolBackwardArgs& args);
 void probe_keys(const OpTable& table, OpContext& context, const ProbeKeysArgs& args);
