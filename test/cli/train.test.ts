@@ -264,9 +264,9 @@ describe('an interrupted training', () => {
     ['SIGINT', 130, 'interrupted\n'],
     ['SIGTERM', 143, 'stopped by SIGTERM\n'],
   ] as const)('by %s saves the step that it has come to', async (signal, code, message) => {
-    // Without a checkpoint nearby, so that the next step is waiting while one is computed.
+    // With nothing to do between the steps, so that the next one waits while one is computed.
     const { folder, run } = newFolder(config.replace('everySteps: 3', 'everySteps: 100'));
-    const result = await train(folder, ['--out', 'run'], endAt(run, 7, signal));
+    const result = await train(folder, ['--out', 'run'], endAt(run, 1, signal));
     expect(result).toMatchObject({ code, signal: null });
     expect(result.stderr).toContain('note: finishing the step and saving');
     expect(result.stderr.endsWith(message)).toBe(true);
