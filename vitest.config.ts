@@ -18,7 +18,12 @@ function otherInstructionSets(): string[] {
 }
 
 /** What depends on the CPU kernels: run once on every instruction set. */
-const kernelTests = ['test/native/ops/**/*.test.ts', 'test/kernels/**/*.test.ts', 'test/model/golden.test.ts'];
+const kernelTests = [
+  'test/native/ops/**/*.test.ts',
+  'test/kernels/**/*.test.ts',
+  'test/model/golden.test.ts',
+  'test/training/gradients.test.ts',
+];
 
 export default defineConfig({
   test: {

@@ -13,6 +13,8 @@ const expected: Record<string, RegExp> = {
   'classify.mjs': /(cat|cup of coffee|mountain) +[\d.]+ % +logit -?[\d.]+\n.*\n.*\n/,
   'commonjs.cjs': /siglip2 \d+\.\d+\.\d+, \w+, \d+ cores\ntext embedding \[ 1, 128 \]/,
   'dense-features.mjs': /@@/,
+  'fine-tune.mjs':
+    /step 1: loss [\d.]+\n(step \d+: loss [\d.]+\n)+20 steps, loss [\d.]+\n.*after step 20\nbest label: a tabby cat/,
   'search.mjs':
     /a cat:\n( +-?[\d.]+ {2}\S+\.png\n){3}a cup of coffee on a wooden table:\n( +-?[\d.]+ {2}\S+\.png\n){3}/,
   'worker-pool.mjs': /a cat: an embedding of 128 numbers\n(.*\n){3}/,

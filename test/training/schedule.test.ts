@@ -74,6 +74,7 @@ describe('checkSchedule', () => {
     for (const schedule of [
       { name: 'constant' },
       { name: 'constant', warmupSteps: 0 },
+      { name: 'constant', totalSteps: 5 },
       { name: 'cosine', totalSteps: 1 },
       { name: 'cosine', warmupSteps: 9, totalSteps: 10 },
       { name: 'stretched', base: { totalSteps: 10 }, from: 0, stretch: 0.5 },
@@ -88,7 +89,7 @@ describe('checkSchedule', () => {
     ['cosine', TypeError, /^options\.schedule: .*"cosine"/],
     [{}, TypeError, /^options\.schedule\.name: .*undefined/],
     [{ name: 'linear' }, RangeError, /^options\.schedule\.name: .*"linear"/],
-    [{ name: 'constant', totalSteps: 5 }, RangeError, /^options\.schedule\.totalSteps: /],
+    [{ name: 'constant', steps: 5 }, RangeError, /^options\.schedule\.steps: /],
     [{ name: 'constant', warmupSteps: -1 }, RangeError, /^options\.schedule\.warmupSteps: .*-1/],
     [{ name: 'cosine' }, TypeError, /^options\.schedule\.totalSteps: .*undefined/],
     [{ name: 'cosine', totalSteps: 0 }, RangeError, /^options\.schedule\.totalSteps: .*got 0/],

@@ -71,9 +71,16 @@ describe('a step', () => {
   });
 
   it.each([1, 3])('gives the same parameters in micro-batches of %i', async (microBatchSize) => {
-    const whole = await train({}, 10);
-    expect(parameterDistance(await train({ microBatchSize }, 10), whole)).toBeLessThan(2e-3);
-    expect(parameterDistance(await train({}, 9), whole)).toBeGreaterThan(5e-3);
+    // Biases of keys do nothing: their gradients are rounding errors, which Adam makes as large as any other.
+    const trained = async (options: TrainerOptions, steps: number) =>
+      new Map([...(await train(options, steps))].filter(([name]) => !name.endsWith('k_proj.bias')));
+    const whole = await trained({}, 10);
+    expect(parameterDistance(await trained({ microBatchSize }, 10), whole)).toBeLessThan(1e-4);
+    expect(parameterDistance(await trained({}, 9), whole)).toBeGreaterThan(3e-3);
+  });
+
+  it('gives the same bits with checkpointing', async () => {
+    expect(parameterDistance(await train({ checkpointing: true }, 5), await train({}, 5))).toBe(0);
   });
 
   it('gives the same bits for any number of threads, and again', async () => {
