@@ -102,7 +102,8 @@ export function describeFailure(error: unknown, command?: string): Failure {
   if (error instanceof CommanderError) return usage(error.message.replace(/^error: /, '').replace(/\n/g, ' '));
   if (error instanceof SiglipError) {
     const { code, details } = error;
-    const remedy = code === 'ERR_SIGLIP_HUB' ? hubRemedy(details) : remedies[code];
+    const remedy =
+      code === 'ERR_SIGLIP_HUB' ? hubRemedy(details) : command === 'train' ? trainRemedy(error) : remedies[code];
     return {
       code,
       message: inFlags(error.message),
@@ -125,6 +126,15 @@ export function describeFailure(error: unknown, command?: string): Failure {
     remedy: 'this may be a defect of siglip2: run it again with --verbose, and report what that prints',
     exitCode: exitCodes.failure,
   };
+}
+
+/** What helps a training. */
+function trainRemedy({ code, details }: SiglipError): string {
+  if (code === 'ERR_SIGLIP_OUT_OF_MEMORY')
+    return 'set training.microBatchSize lower, training.checkpointing to true, or data.sequenceLengths lower';
+  if (code === 'ERR_SIGLIP_CONFIG' && details?.mistakes !== undefined) return 'docs/training.md lists the keys';
+  if (code === 'ERR_SIGLIP_ABORTED') return 'siglip2 train with --resume continues with the next step';
+  return remedies[code];
 }
 
 function hubRemedy(details: Record<string, unknown> | undefined): string {

@@ -8,6 +8,7 @@ import { addClassify } from './commands/classify.js';
 import { addDownload } from './commands/download.js';
 import { addEmbed } from './commands/embed.js';
 import { addInspect } from './commands/inspect.js';
+import { addTrain } from './commands/train.js';
 import { exitCodes, reportFailure } from './errors.js';
 import { exampleModel } from './options.js';
 import { debugging } from './run.js';
@@ -18,7 +19,7 @@ function createProgram(): Command {
     version: string;
   };
   const program = new Command('siglip2')
-    .description('SigLIP 2 vision-language encoders: embed and classify images and texts.')
+    .description('SigLIP 2 vision-language encoders: embed and classify images and texts, train models.')
     .version(manifest.version, '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show this help')
     .helpCommand('help [command]', 'show the help of a command')
@@ -30,12 +31,14 @@ function createProgram(): Command {
   addClassify(program);
   addEmbed(program);
   addDownload(program);
+  addTrain(program);
   return program.addHelpText(
     'after',
     `
 Examples:
   siglip2 classify photo.jpg --labels "cat,dog,bird" --model ${exampleModel}
   siglip2 embed photos --out photos.npy --model ${exampleModel}
+  siglip2 train config.yaml --out runs/first
 
 A model is a folder in Hugging Face layout or a hub id, which is downloaded on first use.
 Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command line.`,

@@ -20,13 +20,25 @@ export const exampleModel = 'google/siglip2-base-patch16-naflex';
 
 /** Adds what every command takes. */
 export function addCommonOptions(command: Command): Command {
-  return command
+  command
     .optionsGroup('Model:')
-    .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}`)
-    .option('--device <name>', 'auto or cpu; siglip2 inspect lists the devices (default: auto)')
+    .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}`);
+  addDeviceOptions(command)
     .option('--dtype <type>', 'auto or float32 (default: auto)')
-    .option('--threads <n>', 'CPU threads (default: all cores)', integer(1, 1024))
-    .option('--revision <name>', 'hub: branch, tag or commit (default: main)')
+    .option('--revision <name>', 'hub: branch, tag or commit (default: main)');
+  return addHubOptions(command);
+}
+
+/** Adds where to compute. */
+export function addDeviceOptions(command: Command): Command {
+  return command
+    .option('--device <name>', 'auto or cpu; siglip2 inspect lists the devices (default: auto)')
+    .option('--threads <n>', 'CPU threads (default: all cores)', integer(1, 1024));
+}
+
+/** Adds how the hub is reached, and how a command talks. */
+export function addHubOptions(command: Command): Command {
+  return command
     .option('--cache-dir <folder>', 'hub: where downloads are kept (default: HF_HUB_CACHE, as Python)')
     .option('--token <token>', 'hub: access token (default: HF_TOKEN)')
     .option('--offline', 'hub: use only what is in the cache')

@@ -27,6 +27,13 @@ it('explains itself and every command, with examples', async () => {
     for (const option of ['--model', '--device', '--dtype', '--threads', '--json', '--quiet'])
       expect(help.stdout).toContain(`  ${option} `);
   }
+  // Its model is named in a configuration.
+  expect(stdout).toMatch(/^ {2}train /m);
+  const train = await siglip2(['train', '--help']);
+  expect(train).toMatchObject({ code: 0, stderr: '' });
+  for (const option of ['--out', '--resume', '--steps', '--device', '--threads', '--json', '--quiet'])
+    expect(train.stdout).toContain(`  ${option} `);
+  expect(train.stdout).not.toContain('--model');
 });
 
 it('shows its help, as a mistake, when it is called without a command', async () => {

@@ -8,10 +8,15 @@ import { onTestFinished } from 'vitest';
 export function temporaryFolder(files: Record<string, unknown> = {}): string {
   const folder = mkdtempSync(path.join(tmpdir(), 'siglip2-test-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  writeFiles(folder, files);
+  return folder;
+}
+
+/** Writes files into a folder, as {@link temporaryFolder} does. */
+export function writeFiles(folder: string, files: Record<string, unknown>): void {
   for (const [name, content] of Object.entries(files)) {
     mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     const raw = typeof content === 'string' || content instanceof Uint8Array;
     writeFileSync(path.join(folder, name), raw ? content : JSON.stringify(content));
   }
-  return folder;
 }

@@ -9,15 +9,16 @@ export interface Example {
   key: string;
   /** The encoded picture, or the absolute path of its file. */
   image: string | Uint8Array;
+  /** The caption that was drawn. */
   text: string;
+  /** Every caption that the picture has in its row or file, at least one, none empty. */
+  texts: readonly string[];
   /** Where it came from, for messages: file and line, row, or key. */
   source: string;
 }
 
-/** An example as it is stored: with every caption it has, at least one, none empty. */
-export interface StoredExample extends Omit<Example, 'text'> {
-  texts: readonly string[];
-}
+/** An example as it is stored, before one of its captions is drawn. */
+export type StoredExample = Omit<Example, 'text'>;
 
 /** An example, or more than one, that was left out. */
 export interface Skip {
@@ -123,5 +124,5 @@ export function rowExample(
 export function withCaption(stored: StoredExample, seed: number, epoch: number, number: number): Example {
   const { key, image, texts, source } = stored;
   const choice = texts.length === 1 ? 0 : new RandomStream(seed, purposes.caption, epoch, number).below(texts.length);
-  return { key, image, text: texts[choice]!, source };
+  return { key, image, text: texts[choice]!, texts, source };
 }

@@ -39,8 +39,8 @@ describe('members of a shard', () => {
       ]),
     );
     expect(examples).toEqual([
-      { key: 'a.b/x', image: picture(1), text: 'the caption', source: `${file} a.b/x` },
-      { key: 'y', image: picture(2), text: 'only one', source: `${file} y` },
+      { key: 'a.b/x', image: picture(1), text: 'the caption', texts: ['the caption'], source: `${file} a.b/x` },
+      { key: 'y', image: picture(2), text: 'only one', texts: ['only one'], source: `${file} y` },
     ]);
   });
 

@@ -1,0 +1,167 @@
+/** The folder of a training: what is in it, and who may write there. */
+import { mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { SiglipError } from '../../errors.js';
+import { withLock } from '../../hub/lock.js';
+import { StagedFiles } from '../../model/staged-files.js';
+import { UsageError } from '../errors.js';
+import { Progress } from '../progress.js';
+import type { Terminal } from '../terminal.js';
+
+/** Longer than a lock whose owner died on another machine is respected. */
+const lockPatienceMs = 40_000;
+
+const stateFile = 'training_state.safetensors';
+
+/** Temporary files of this package that were not put in place, and snapshots that were not completed. */
+const leftovers = /^\.(metrics\.jsonl|report\.html|config\.(yaml|json))\.[0-9a-f]{12}\.(new|old)$/;
+const unfinished = '.unfinished';
+
+/** Where everything of a training is. */
+export class RunFolder {
+  constructor(
+    /** As the user named it. */
+    readonly name: string,
+    readonly folder: string = path.resolve(name),
+  ) {}
+
+  /** The trainer's state and the model as it is. */
+  get checkpoint(): string {
+    return path.join(this.folder, 'checkpoint');
+  }
+
+  get metrics(): string {
+    return path.join(this.folder, 'metrics.jsonl');
+  }
+
+  get report(): string {
+    return path.join(this.folder, 'report.html');
+  }
+
+  /** Runs work while no other process writes to the folder. */
+  async alone<T>(terminal: Terminal, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    await mkdir(this.folder, { recursive: true });
+    const waiting = AbortSignal.any([signal, AbortSignal.timeout(lockPatienceMs)]);
+    let acquired = false;
+    let progress: Progress | undefined;
+    const timer = setTimeout(() => {
+      progress = new Progress(terminal, `waiting for another process that trains into ${this.name} …`);
+    }, 500);
+    const settle = (): void => {
+      clearTimeout(timer);
+      progress?.stop();
+      progress = undefined;
+    };
+    try {
+      return await withLock(path.join(this.folder, '.lock'), waiting, () => {
+        acquired = true;
+        settle();
+        return work();
+      });
+    } catch (error) {
+      settle();
+      if (acquired || signal.aborted) throw error;
+      if (!waiting.aborted) throw error;
+      throw new UsageError(
+        `another process is training into ${this.name}`,
+        'wait for it, end it, or name another folder with --out',
+      );
+    }
+  }
+
+  /** Whether a training was saved here. */
+  async holdsTraining(): Promise<boolean> {
+    return exists(path.join(this.checkpoint, stateFile));
+  }
+
+  /**
+   * Requires a folder in which nothing would be overwritten.
+   * @param config the configuration file, which may lie there itself
+   * @param resume what to type to continue a training
+   */
+  async requireFree(config: string, resume: string): Promise<void> {
+    if (await this.holdsTraining())
+      throw new UsageError(
+        `${this.name} already holds a training`,
+        `continue it with: ${resume}; or name another folder with --out`,
+      );
+    const own = await this.ownCopy(config);
+    for (const name of ['metrics.jsonl', 'report.html', 'snapshots', 'average', path.basename(own.copy)])
+      if ((own.same === false || name !== path.basename(own.copy)) && (await exists(path.join(this.folder, name))))
+        throw new UsageError(`${this.name} already holds ${name}`, 'name another folder with --out');
+  }
+
+  /** Requires a saved training. */
+  async requireTraining(): Promise<void> {
+    if (!(await this.holdsTraining()))
+      throw new UsageError(`${this.name} holds no training to continue`, 'leave out --resume to start one');
+  }
+
+  /** Removes what an interrupted run has left half done. */
+  async tidy(): Promise<void> {
+    for (const name of await readdir(this.folder))
+      if (leftovers.test(name)) await rm(path.join(this.folder, name), { force: true });
+    const snapshots = path.join(this.folder, 'snapshots');
+    for (const folder of [this.folder, snapshots])
+      for (const name of await readdir(folder).catch(() => []))
+        if (name.endsWith(unfinished)) await rm(path.join(folder, name), { recursive: true, force: true });
+  }
+
+  /** Puts a copy of the configuration beside what comes of it, unless it lies there already. */
+  async copyConfig(config: string): Promise<void> {
+    const { copy, same } = await this.ownCopy(config);
+    const content = await readFile(config);
+    if (!same) await this.replace(path.basename(copy), content);
+  }
+
+  /** Writes a file that is, at any time, the old one or the new one as a whole. */
+  async replace(name: string, content: string | Uint8Array): Promise<void> {
+    const staged = new StagedFiles(this.folder);
+    try {
+      await staged.write(name, (handle) => handle.writeFile(content));
+      await staged.place(name, name);
+      await staged.sync();
+    } catch (cause) {
+      await staged.undo();
+      throw writeError(path.join(this.folder, name), cause);
+    }
+  }
+
+  /** Writes a folder that exists only when it is complete. One of the name that is there is replaced. */
+  async replaceFolder(name: string, write: (folder: string) => Promise<void>): Promise<void> {
+    const target = path.join(this.folder, name);
+    const temporary = `${target}${unfinished}`;
+    await rm(temporary, { recursive: true, force: true });
+    try {
+      await mkdir(path.dirname(target), { recursive: true });
+      await write(temporary);
+      await rm(target, { recursive: true, force: true });
+      await rename(temporary, target);
+    } catch (cause) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+      throw cause instanceof SiglipError ? cause : writeError(target, cause);
+    }
+  }
+
+  /** Where the copy of a configuration goes, and whether that is the file itself. */
+  private async ownCopy(config: string): Promise<{ copy: string; same: boolean }> {
+    const copy = path.join(this.folder, path.extname(config).toLowerCase() === '.json' ? 'config.json' : 'config.yaml');
+    const [from, to] = await Promise.all([config, copy].map((file) => realpath(file).catch(() => undefined)));
+    return { copy, same: from !== undefined && from === to };
+  }
+}
+
+/** A file that could not be written, as the error that the trainer's own saving throws. */
+export function writeError(file: string, cause: unknown): SiglipError {
+  return new SiglipError('ERR_SIGLIP_CHECKPOINT', `${file} cannot be written: ${(cause as Error).message}`, {
+    details: { file },
+    cause,
+  });
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
+}
