@@ -18,14 +18,10 @@ export interface SaveOptions {
 
 const storedName = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const;
 const bytesOf: Partial<Record<SafetensorsDType, number>> = { F32: 4, F16: 2, BF16: 2 };
-/** Files that belong to a checkpoint and are copied as they are. The last one marks weights that mean nothing. */
-const copiedFiles = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'tokenizer.model',
-  'RANDOM_WEIGHTS',
-];
+/** Files that belong to a checkpoint and are copied as they are. */
+const copiedFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'tokenizer.model'];
+/** Marks weights that mean nothing; copied with them, but not to a model that was trained from them. */
+const randomWeightsMarker = 'RANDOM_WEIGHTS';
 
 /** Writes a loaded model in Hugging Face layout; see `Siglip2.save`. */
 export async function saveModel(model: LoadedModel, folder: string, options?: SaveOptions): Promise<void> {
@@ -48,11 +44,12 @@ export async function saveModel(model: LoadedModel, folder: string, options?: Sa
       read: () => model.weights.read(name, stored),
     };
   });
+  const names = model.weights.checkpoint === undefined ? copiedFiles : [...copiedFiles, randomWeightsMarker];
   const { config, preprocessor } = configToJson(model.config);
   await writeCheckpoint(folder, {
     configJson: dtype === undefined ? config : { ...config, dtype: checked.dtype },
     preprocessorJson: preprocessor,
-    tokenizerFiles: model.folder === undefined ? [] : await existingFiles(model.folder, copiedFiles),
+    tokenizerFiles: model.folder === undefined ? [] : await existingFiles(model.folder, names),
     tensors,
     maxShardBytes,
   });
