@@ -72,6 +72,9 @@ export class Training {
   /** Of the step that waits for the one that is computed. */
   #waiting: AbortController | undefined;
   #progress: Progress | undefined;
+  /** Smoothed seconds that an example takes, everything between two steps included. */
+  #secondsPerExample: number | undefined;
+  #lastFinish = performance.now();
   #dataEnded = false;
   /** Whether something could not be written, so that more would not get far either. */
   #storageFailed = false;
@@ -205,11 +208,20 @@ export class Training {
       [
         `loss ${loss.toPrecision(4)}`,
         `learning rate ${shortNumber(learningRate)}`,
-        `${metrics.examplesPerSecond.toPrecision(3)} examples/s`,
+        `${Number(this.#rate(examples).toPrecision(3)).toLocaleString('en-US')} examples/s`,
         ...(skippedSteps > 0 ? [`${skippedSteps} not finite`] : []),
       ].join(', '),
     );
     return true;
+  }
+
+  /** Examples a second of late, by the clock, when another step has been done. */
+  #rate(examples: number): number {
+    const now = performance.now();
+    const seconds = (now - this.#lastFinish) / 1000 / examples;
+    this.#lastFinish = now;
+    this.#secondsPerExample = 0.9 * (this.#secondsPerExample ?? seconds) + 0.1 * seconds;
+    return 1 / this.#secondsPerExample;
   }
 
   #clock(): { seconds: number; time: string } {
