@@ -16,7 +16,7 @@ small { color: var(--soft); font-size: 12px; }
 .status.failed { color: var(--wrong); border-color: var(--wrong); }
 figure, section > div:not(.scroll), .tiles > div, section:not(.about) { background: var(--card);
   border: 1px solid var(--line); border-radius: 10px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(138px, 1fr)); gap: 12px; margin: 0 0 14px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 12px; margin: 0 0 14px; }
 .tiles > div { padding: 10px 14px; min-width: 0; }
 .tiles dt { color: var(--soft); font-size: 13px; }
 .tiles dd { margin: 0; font-size: 21px; font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }
