@@ -1,6 +1,6 @@
 // Gradients of attention and of the pooling head as functions of tensors; see addon/kernel_functions.cc. Results are
 // new tensors: where an operation accumulates, from zero.
-#include "addon/kernel_arguments.h"
+#include "addon/attention_arguments.h"
 #include "ops/attention/attention.h"
 #include "ops/map_pool/map_pool.h"
 
@@ -22,43 +22,18 @@ float* mutable_floats(const TensorPointer& tensor) {
 Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto query = arguments.tensor("query", 3);
-    const auto key = arguments.tensor("key", 3);
-    const auto value = arguments.tensor_of_shape("value", key->shape);
-    const auto output = arguments.tensor_of_shape("output", query->shape);
-    const auto log_sum_exp = arguments.tensor_of_shape("logSumExp", {query->shape[0], query->shape[1]});
-    const auto grad_output = arguments.tensor_of_shape("gradOutput", query->shape);
-    auto query_offsets = to_int32s(arguments.get("queryOffsets"), "queryOffsets");
-    auto key_offsets = to_int32s(arguments.get("keyOffsets"), "keyOffsets");
-    if (query->shape[1] != key->shape[1] || query->shape[2] != key->shape[2])
-      throw Error(kErrorShape, "key: expected the query's heads and head dimension " + describe(query->shape) +
-                                   ", got " + describe(key->shape));
-    if (query_offsets.empty() || query_offsets.size() != key_offsets.size())
-      throw Error(kErrorShape, "keyOffsets: expected as many entries as queryOffsets, at least one");
-    const bool causal = to_boolean(arguments.get("causal"), "causal");
-    const auto scale = static_cast<float>(to_number(arguments.get("scale"), "scale"));
+    const AttentionTensors tensors(arguments);
+    const Shape& shape = tensors.query->shape;
+    const auto output = arguments.tensor_of_shape("output", shape);
+    const auto log_sum_exp = arguments.tensor_of_shape("logSumExp", {shape[0], shape[1]});
+    const auto grad_output = arguments.tensor_of_shape("gradOutput", shape);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto grad_query = new_tensor(device, query->shape);
-      const auto grad_key = new_tensor(device, key->shape);
-      const auto grad_value = new_tensor(device, key->shape);
-      AttentionBackwardArgs args;
-      args.query = matrix(*query);
-      args.key = matrix(*key);
-      args.value = matrix(*value);
-      args.query_offsets = query_offsets.data();
-      args.key_offsets = key_offsets.data();
-      args.sequences = static_cast<std::int64_t>(query_offsets.size()) - 1;
-      args.heads = static_cast<int>(query->shape[1]);
-      args.head_dim = static_cast<int>(query->shape[2]);
-      args.causal = causal;
-      args.scale = scale;
-      args.output = matrix(*output);
-      args.log_sum_exp = matrix(*log_sum_exp);
-      args.grad_output = matrix(*grad_output);
-      args.grad_query = matrix(*grad_query);
-      args.grad_key = matrix(*grad_key);
-      args.grad_value = matrix(*grad_value);
-      attention_backward(device.table(), context, args);
+      const auto grad_query = new_tensor(device, tensors.query->shape);
+      const auto grad_key = new_tensor(device, tensors.key->shape);
+      const auto grad_value = new_tensor(device, tensors.key->shape);
+      attention_backward(device.table(), context,
+                         {tensors.inputs(), matrix(*output), matrix(*log_sum_exp), matrix(*grad_output),
+                          matrix(*grad_query), matrix(*grad_key), matrix(*grad_value)});
       return {{"gradQuery", grad_query}, {"gradKey", grad_key}, {"gradValue", grad_value}};
     });
   });

@@ -2,6 +2,7 @@
 // tensors. Contracts are in ops/NAME/NAME.h; options common to all: `threads`.
 #include <cstring>
 
+#include "addon/attention_arguments.h"
 #include "addon/image_arguments.h"
 #include "addon/kernel_arguments.h"
 #include "ops/gelu/gelu.h"
@@ -74,35 +75,12 @@ Napi::Value run_rowwise(const Napi::CallbackInfo& info) {
 Napi::Value run_attention(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto query = arguments.tensor("query", 3);
-    const auto key = arguments.tensor("key", 3);
-    const auto value = arguments.tensor_of_shape("value", key->shape);
-    auto query_offsets = to_int32s(arguments.get("queryOffsets"), "queryOffsets");
-    auto key_offsets = to_int32s(arguments.get("keyOffsets"), "keyOffsets");
-    if (query->shape[1] != key->shape[1] || query->shape[2] != key->shape[2])
-      throw Error(kErrorShape, "key: expected the query's heads and head dimension " + describe(query->shape) +
-                                   ", got " + describe(key->shape));
-    if (query_offsets.empty() || query_offsets.size() != key_offsets.size())
-      throw Error(kErrorShape, "keyOffsets: expected as many entries as queryOffsets, at least one");
-    const bool causal = to_boolean(arguments.get("causal"), "causal");
-    const auto scale = static_cast<float>(to_number(arguments.get("scale"), "scale"));
+    const AttentionTensors tensors(arguments);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto output = new_tensor(device, query->shape);
-      const auto log_sum_exp = new_tensor(device, {query->shape[0], query->shape[1]});
-      AttentionArgs args;
-      args.query = matrix(*query);
-      args.key = matrix(*key);
-      args.value = matrix(*value);
-      args.query_offsets = query_offsets.data();
-      args.key_offsets = key_offsets.data();
-      args.sequences = static_cast<std::int64_t>(query_offsets.size()) - 1;
-      args.heads = static_cast<int>(query->shape[1]);
-      args.head_dim = static_cast<int>(query->shape[2]);
-      args.causal = causal;
-      args.scale = scale;
-      args.output = matrix(*output);
-      args.log_sum_exp = matrix(*log_sum_exp);
-      attention(device.table(), context, args);
+      const Shape& shape = tensors.query->shape;
+      const auto output = new_tensor(device, shape);
+      const auto log_sum_exp = new_tensor(device, {shape[0], shape[1]});
+      attention(device.table(), context, {tensors.inputs(), matrix(*output), matrix(*log_sum_exp)});
       return {{"output", output}, {"logSumExp", log_sum_exp}};
     });
   });

@@ -8,22 +8,19 @@
 namespace siglip2 {
 namespace {
 
-AttentionArgs attention_of(const EncoderSize& size, const Offsets& offsets, const MatrixView& joint,
-                           const MatrixView& output, const MatrixView& log_sum_exp) {
+AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, const MatrixView& joint) {
   const auto head_dim = static_cast<int>(size.width / size.heads);
-  AttentionArgs attention;
-  attention.query = joint.slice_columns(0, size.width);
-  attention.key = joint.slice_columns(size.width, size.width);
-  attention.value = joint.slice_columns(2 * size.width, size.width);
-  attention.query_offsets = offsets.values.data();
-  attention.key_offsets = offsets.values.data();
-  attention.sequences = offsets.sequences();
-  attention.heads = size.heads;
-  attention.head_dim = head_dim;
-  attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
-  attention.output = output;
-  attention.log_sum_exp = log_sum_exp;
-  return attention;
+  AttentionInputs inputs;
+  inputs.query = joint.slice_columns(0, size.width);
+  inputs.key = joint.slice_columns(size.width, size.width);
+  inputs.value = joint.slice_columns(2 * size.width, size.width);
+  inputs.query_offsets = offsets.values.data();
+  inputs.key_offsets = offsets.values.data();
+  inputs.sequences = offsets.sequences();
+  inputs.heads = size.heads;
+  inputs.head_dim = head_dim;
+  inputs.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  return inputs;
 }
 
 }  // namespace
@@ -112,7 +109,7 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
     const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    pass.attention(attention_of(size, offsets, joint, normed, {}));
+    pass.attention({attention_of(size, offsets, joint), normed, {}});
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
@@ -137,7 +134,7 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
   const MatrixView normed = pass.allocate(kept.input.rows, size.width);
   pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
   pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, kept.joint});
-  pass.attention(attention_of(size, offsets, kept.joint, kept.attended, kept.log_sum_exp));
+  pass.attention({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp});
   pass.linear({kept.attended, out_proj.weight, out_proj.bias, Activation::kNone, kept.input, kept.middle});
 
   pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
@@ -158,24 +155,9 @@ void EncoderBlock::backward(Pass& pass, const EncoderSize& size, const Offsets& 
   // The gradient of the attention's output takes the place of grad_normed.
   siglip2::backward(pass, out_proj, kept.attended, grad, grad_normed);
   const MatrixView grad_joint = pass.allocate(grad.rows, 3 * size.width);
-  const AttentionArgs forward = attention_of(size, offsets, kept.joint, kept.attended, kept.log_sum_exp);
-  AttentionBackwardArgs attention;
-  attention.query = forward.query;
-  attention.key = forward.key;
-  attention.value = forward.value;
-  attention.query_offsets = forward.query_offsets;
-  attention.key_offsets = forward.key_offsets;
-  attention.sequences = forward.sequences;
-  attention.heads = forward.heads;
-  attention.head_dim = forward.head_dim;
-  attention.scale = forward.scale;
-  attention.output = kept.attended;
-  attention.log_sum_exp = kept.log_sum_exp;
-  attention.grad_output = grad_normed;
-  attention.grad_query = grad_joint.slice_columns(0, size.width);
-  attention.grad_key = grad_joint.slice_columns(size.width, size.width);
-  attention.grad_value = grad_joint.slice_columns(2 * size.width, size.width);
-  pass.attention_backward(attention);
+  pass.attention_backward({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp, grad_normed,
+                           grad_joint.slice_columns(0, size.width), grad_joint.slice_columns(size.width, size.width),
+                           grad_joint.slice_columns(2 * size.width, size.width)});
 
   if (query_key_value.grad_weight != nullptr)
     pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});

@@ -5,9 +5,7 @@
 namespace siglip2 {
 namespace {
 
-// What the arguments of both passes have in common.
-template <typename Args>
-void check_inputs(const char* name, const Args& args) {
+void check_inputs(const char* name, const AttentionInputs& args, const ConstMatrixView& output) {
   check_at_least(name, "heads", args.heads, 1);
   check_range(name, "head_dim", args.head_dim, 1, kMaxHeadDim);
   check_at_least(name, "sequences", args.sequences, 0);
@@ -19,7 +17,7 @@ void check_inputs(const char* name, const Args& args) {
   check_matrix(name, "query", args.query, DType::kFloat32, queries, width);
   check_matrix(name, "key", args.key, DType::kFloat32, keys, width);
   check_matrix(name, "value", args.value, DType::kFloat32, keys, width);
-  check_matrix(name, "output", args.output, DType::kFloat32, queries, width);
+  check_matrix(name, "output", output, DType::kFloat32, queries, width);
   check_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries);
   check_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys);
 }
@@ -28,7 +26,7 @@ void check_inputs(const char* name, const Args& args) {
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
   const char* const name = "attention";
-  check_inputs(name, args);
+  check_inputs(name, args, args.output);
   const std::int64_t queries = args.query.rows;
   if (args.log_sum_exp.data != nullptr) {
     check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
@@ -42,7 +40,7 @@ void attention(const OpTable& table, OpContext& context, const AttentionArgs& ar
 
 void attention_backward(const OpTable& table, OpContext& context, const AttentionBackwardArgs& args) {
   const char* const name = "attention_backward";
-  check_inputs(name, args);
+  check_inputs(name, args, args.output);
   const std::int64_t width = args.query.columns;
   const std::int64_t queries = args.query.rows;
   const std::int64_t keys = args.key.rows;

@@ -23,7 +23,8 @@ namespace siglip2 {
 
 inline constexpr int kMaxHeadDim = 256;
 
-struct AttentionArgs {
+// What both passes read.
+struct AttentionInputs {
   ConstMatrixView query;
   ConstMatrixView key;
   ConstMatrixView value;
@@ -34,6 +35,9 @@ struct AttentionArgs {
   int head_dim = 0;
   bool causal = false;
   float scale = 1.0f;
+};
+
+struct AttentionArgs : AttentionInputs {
   MatrixView output;
   MatrixView log_sum_exp;  // data == nullptr: not wanted
 };
@@ -52,17 +56,7 @@ struct AttentionArgs {
 //
 // No gradient may overlap an input; strides are free (gradients may be slices of one joint matrix). A query without
 // keys has gradient 0, a key without queries too. Deterministic: results do not depend on the number of threads.
-struct AttentionBackwardArgs {
-  ConstMatrixView query;
-  ConstMatrixView key;
-  ConstMatrixView value;
-  const std::int32_t* query_offsets = nullptr;
-  const std::int32_t* key_offsets = nullptr;
-  std::int64_t sequences = 0;
-  int heads = 1;
-  int head_dim = 0;
-  bool causal = false;
-  float scale = 1.0f;
+struct AttentionBackwardArgs : AttentionInputs {
   ConstMatrixView output;
   ConstMatrixView log_sum_exp;
   ConstMatrixView grad_output;
