@@ -67,7 +67,10 @@ interface Blueprint {
 
 /** Trains a model with SigLIP's sigmoid loss. Calls are done one after the other, in the order in which they were made. */
 export class Trainer {
-  /** The model, whose weights are at any time those after the last step. It is disposed of with the trainer. */
+  /**
+   * The model, whose weights are at any time those after the last step. It is disposed of with the trainer. To write it
+   * while steps are under way, use {@link saveModel}, which waits for its turn.
+   */
   readonly model: Siglip2;
   /** What was saved beside the trainer's own state, when it was resumed. */
   readonly savedState: JsonValue | undefined;

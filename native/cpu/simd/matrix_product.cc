@@ -10,8 +10,8 @@
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-constexpr std::int64_t kMostDepth = 384;
-constexpr std::int64_t kMostRows = 192 / kTileRows * kTileRows;
+constexpr std::int64_t kMostDepth = 256;
+constexpr std::int64_t kMostRows = 384 / kTileRows * kTileRows;
 constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
 constexpr std::int64_t kLeastColumns = 4 * kGroupPanels * kTileColumns;  // of a task, unless there are fewer
 // Work below this number of multiply-adds is not worth a second thread.
@@ -113,9 +113,12 @@ void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, st
         const Range panel = {group.first + p, smaller(kTileColumns, group.count - p)};
         for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
           const Range tile = {rows.first + i, smaller(kTileRows, rows.count - i)};
-          multiply_tile(static_cast<int>(tile.count),
-                        {a + i * depth.count, b + p * depth.count, depth.count, sums, kTileColumns, false});
-          finish_tile(args, sums, tile, panel, accumulate);
+          // A whole tile that is not scaled goes to the output without a stop.
+          const bool direct = args.scale == 1.0f && panel.count == kTileColumns;
+          float* const target = direct ? args.out + tile.first * args.out_stride + panel.first : sums;
+          multiply_tile(static_cast<int>(tile.count), {a + i * depth.count, b + p * depth.count, depth.count, target,
+                                                       direct ? args.out_stride : kTileColumns, direct && accumulate});
+          if (!direct) finish_tile(args, sums, tile, panel, accumulate);
         }
       }
     }
