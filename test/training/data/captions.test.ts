@@ -59,6 +59,7 @@ describe('JSON Lines', () => {
       key: 'a/ü.png',
       image: path.join(content.folder, 'a', 'ü.png'),
       text: 'ä',
+      texts: ['ä'],
       source: `${path.join(content.folder, 'c.jsonl')} line 1`,
     });
     expect(content.examples.map(({ key }) => key)).toEqual(['a/ü.png', 'b.png', 'c.png']);
