@@ -28,7 +28,7 @@ export async function answerRequests({ load, prepare, forward }) {
       return {};
     },
     time: ({ repeats, ...settings }) => localContestant('', () => forward(input, settings)).time(repeats),
-    memory: async ({ reset }) => peakMemory(reset),
+    memory: ({ reset }) => peakMemory(reset),
   };
   for await (const line of createInterface({ input: process.stdin })) {
     const { request, ...settings } = JSON.parse(line);
