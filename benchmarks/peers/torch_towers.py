@@ -1,14 +1,10 @@
 """PyTorch with Hugging Face transformers as a contestant; see README.md."""
 
 import json
-import sys
-import time
 
-import numpy
 import torch
 import transformers
-
-INTEGERS = {"inputIds", "mask", "spatialShapes"}
+from contestant import answer_requests, measure, read_arrays
 
 
 class Towers:
@@ -24,14 +20,7 @@ class Towers:
         return {"description": f"{versions}, {attention} attention"}
 
     def input(self, kind, shape, files):
-        arrays = {
-            name: torch.from_numpy(
-                numpy.fromfile(file, dtype=numpy.int32).astype(numpy.int64)
-                if name in INTEGERS
-                else numpy.fromfile(file, dtype=numpy.float32)
-            )
-            for name, file in files.items()
-        }
+        arrays = read_arrays(files)
         if kind == "pixels":
             self.arguments = {"pixel_values": arrays["pixelValues"].reshape(shape)}
         elif kind == "texts":
@@ -53,25 +42,8 @@ class Towers:
         return {}
 
     def time(self, repeats):
-        milliseconds = []
-        before = time.process_time()
-        for _ in range(repeats):
-            start = time.perf_counter()
-            self.forward()
-            milliseconds.append((time.perf_counter() - start) * 1000)
-        return {"milliseconds": milliseconds, "cpuMilliseconds": (time.process_time() - before) * 1000}
-
-
-def main():
-    towers = Towers()
-    for line in sys.stdin:
-        settings = json.loads(line)
-        try:
-            answer = getattr(towers, settings.pop("request"))(**settings)
-        except Exception as error:  # the other end reports it
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
+        return measure(self.forward, repeats)
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests(Towers())

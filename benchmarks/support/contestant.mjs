@@ -56,17 +56,25 @@ export class Contestant {
     await this.#request({ request: 'input', kind, shape, files });
   }
 
-  /** Runs once; resolves to the pooled features, [n, width] row-major. */
-  async run() {
+  /** Runs once; resolves to the output, for a tower the pooled features, [n, width] row-major. */
+  async run(settings) {
     const output = path.join(this.#folder, `${this.name}-output`);
-    await this.#request({ request: 'run', output });
+    await this.#request({ request: 'run', output, ...settings });
     const bytes = readFileSync(output);
     return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
   }
 
   /** Runs a number of times; resolves to `milliseconds` of each and `cpuMilliseconds`, all threads' work in all runs. */
-  async time(repeats) {
-    return this.#request({ request: 'time', repeats });
+  async time(repeats, settings) {
+    return this.#request({ request: 'time', repeats, ...settings });
+  }
+
+  /**
+   * Bytes of resident memory: `current`, and `peak` since this was last asked with `reset`, or since the start.
+   * @param settings `reset`: frees what is no longer needed and lets the peak start again from what is left
+   */
+  async memory(settings) {
+    return this.#request({ request: 'memory', reset: false, ...settings });
   }
 
   async close() {

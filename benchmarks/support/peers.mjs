@@ -14,6 +14,39 @@ export const peerOptions = {
 
 const peerFile = (name) => path.join(benchmarks, 'peers', name);
 
+/** A place where contestants exchange tensors, and those that were started there; `close()` must be called. */
+export function openContest() {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'siglip2-benchmark-'));
+  const started = [];
+  const descriptions = {};
+  return {
+    /** What contestants say of themselves, by name. */
+    descriptions,
+    /** Starts a program and has it load what the settings say. */
+    async start(name, { command, args }, settings) {
+      const contestant = new Contestant(name, command, args, folder);
+      started.push(contestant);
+      descriptions[name] = (await contestant.load(settings)).description;
+      return contestant;
+    },
+    async close() {
+      await Promise.all(started.map((contestant) => contestant.close()));
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** This package in a process of its own: a program of the folder of benchmarks. */
+export function ownProgram(file) {
+  return { command: process.execPath, args: ['--expose-gc', path.join(benchmarks, file)] };
+}
+
+/** A program of the folder of peers that needs torch, or the reason why it cannot run in `missing`. */
+export function torchProgram(file, { python }) {
+  const reason = lacksTorch(python);
+  return reason === undefined ? { command: python, args: [peerFile(file)] } : { missing: reason };
+}
+
 /**
  * Loads one tower of a checkpoint into this package and into the peers, each in a process of its own.
  * @param settings `checkpoint`, `tower`, `threads`
@@ -22,32 +55,21 @@ const peerFile = (name) => path.join(benchmarks, 'peers', name);
  * @returns `ours`, `peers`, `descriptions` by name, `missing` (sentences), and `close()`, which must be called
  */
 export async function startContestants(settings, options) {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'siglip2-benchmark-'));
-  const started = [];
-  const descriptions = {};
-  const close = async () => {
-    await Promise.all(started.map((contestant) => contestant.close()));
-    rmSync(folder, { recursive: true, force: true });
-  };
-  const start = async (name, command, args, extra) => {
-    const contestant = new Contestant(name, command, args, folder);
-    started.push(contestant);
-    descriptions[name] = (await contestant.load({ ...settings, ...extra })).description;
-    return contestant;
-  };
-  const own = [peerFile('../model/contestant.mjs')];
+  const contest = openContest();
+  const { descriptions, close } = contest;
+  const own = ownProgram('model/contestant.mjs');
   const missing = [];
   try {
-    const ours = await start('siglip2', process.execPath, own, {});
+    const ours = await contest.start('siglip2', own, settings);
     const peers = [];
     if (options.smoke) {
-      peers.push(await start('reference', process.execPath, own, { device: 'reference' }));
+      peers.push(await contest.start('reference', own, { ...settings, device: 'reference' }));
       return { ours, peers, descriptions, missing, close };
     }
     for (const name of options.peers.split(',').filter((wanted) => wanted !== '')) {
       if (!(name in known)) throw new RangeError(`--peers: expected ${Object.keys(known).join(' or ')}, got ${name}`);
       const found = await known[name](settings, options);
-      if (found.missing === undefined) peers.push(await start(name, found.command, found.args, found.extra));
+      if (found.missing === undefined) peers.push(await contest.start(name, found, { ...settings, ...found.extra }));
       else missing.push(`${name} was not measured: ${found.missing}.`);
     }
     return { ours, peers, descriptions, missing, close };
@@ -76,11 +98,7 @@ const known = {
     return { command: process.execPath, args: [peerFile('onnxruntime.mjs')], extra: { graph } };
   },
 
-  async torch(_settings, { python }) {
-    const reason = lacksTorch(python);
-    if (reason !== undefined) return { missing: reason };
-    return { command: python, args: [peerFile('torch_towers.py')], extra: {} };
-  },
+  torch: async (_settings, options) => torchProgram('torch_towers.py', options),
 };
 
 function lacksTorch(python) {

@@ -1,0 +1,116 @@
+// Backward passes bound by arithmetic, beside their forward passes: see ../README.md.
+import { attention, attentionBackward, linear, linearBackward } from 'siglip2/kernels';
+import { againstReference, discard, options, randomTensor, runCases, threads } from '../support/kernels.mjs';
+
+const scale = options.smoke ? 16 : 1;
+const checks = [];
+const cases = [];
+
+/** Checks every output of a kernel against the reference device; `run` resolves to tensors by name. */
+async function checkAll(label, names, width, run) {
+  for (const name of names)
+    checks.push(
+      await againstReference(`${label}, ${name}`, width[name], async (device) => {
+        const outputs = await run(device);
+        for (const [other, tensor] of Object.entries(outputs)) if (other !== name) tensor.dispose();
+        return outputs[name];
+      }),
+    );
+}
+
+const layers = [
+  { name: 'B fc1', inputs: 768, outputs: 3072 },
+  { name: 'B fc2', inputs: 3072, outputs: 768 },
+  { name: 'So400m fc1', inputs: 1152, outputs: 4304 },
+  { name: 'So400m fc2', inputs: 4304, outputs: 1152 },
+];
+
+function layerArguments(rows, inputs, outputs, device) {
+  return {
+    input: randomTensor([rows, inputs], 1, { device }),
+    weight: randomTensor([outputs, inputs], 2, { device, deviation: inputs ** -0.5 }),
+    gradOutput: randomTensor([rows, outputs], 3, { device }),
+  };
+}
+
+for (const { name, ...layer } of layers) {
+  const [inputs, outputs] = [layer.inputs / scale, layer.outputs / scale];
+  await checkAll(
+    `${name} backward`,
+    ['gradInput', 'gradWeight', 'gradBias'],
+    { gradInput: inputs, gradWeight: inputs, gradBias: outputs },
+    (device) => linearBackward({ ...layerArguments(19, inputs, outputs, device), threads }),
+  );
+  for (const fullRows of [512, 2048]) {
+    const rows = fullRows / scale;
+    const { input, weight, gradOutput } = layerArguments(rows, inputs, outputs, 'cpu');
+    const work = 2 * rows * inputs * outputs;
+    const shape = `${rows} × ${inputs} → ${outputs}`;
+    const less = (part) => (fullRows === 2048 ? { less: `${name} ${part}, 512 rows` } : {});
+    cases.push(
+      {
+        name: `${name} forward, ${fullRows} rows`,
+        shape,
+        operations: work,
+        run: () => discard(linear({ input, weight, threads })),
+        ...less('forward'),
+      },
+      {
+        name: `${name} backward, ${fullRows} rows`,
+        shape,
+        operations: 2 * work,
+        run: () => discard(linearBackward({ input, weight, gradOutput, threads })),
+        ...less('backward'),
+      },
+    );
+  }
+}
+
+const models = [
+  { name: 'B attention', heads: 12, headDim: 64, length: 256, sequences: 8 },
+  { name: 'B text attention', heads: 12, headDim: 64, length: 64, sequences: 32 },
+  { name: 'So400m attention', heads: 16, headDim: 72, length: 729, sequences: 2 },
+];
+
+async function attentionArguments({ heads, headDim }, lengths, device) {
+  const offsets = Int32Array.from([0, ...lengths]);
+  for (let i = 1; i < offsets.length; i++) offsets[i] += offsets[i - 1];
+  const tensor = (seed) => randomTensor([offsets[lengths.length], heads, headDim], seed, { device });
+  const args = { query: tensor(1), key: tensor(2), value: tensor(3), queryOffsets: offsets, threads };
+  return { args, backwardArgs: { ...args, ...(await attention(args)), gradOutput: tensor(4) } };
+}
+
+for (const model of models) {
+  const width = model.heads * model.headDim;
+  await checkAll(
+    `${model.name} backward`,
+    ['gradQuery', 'gradKey', 'gradValue'],
+    { gradQuery: width, gradKey: width, gradValue: width },
+    async (device) => attentionBackward((await attentionArguments(model, [37, 2, 64], device)).backwardArgs),
+  );
+  const length = Math.ceil(model.length / scale);
+  const { args, backwardArgs } = await attentionArguments(model, new Array(model.sequences).fill(length), 'cpu');
+  const work = 4 * width * model.sequences * length ** 2;
+  const shape = `${model.sequences} × ${length} tokens, ${model.heads} heads of ${model.headDim}`;
+  cases.push(
+    { name: `${model.name} forward`, shape, operations: work, run: () => discard(attention(args)) },
+    {
+      name: `${model.name} backward`,
+      shape,
+      operations: 2 * work,
+      run: () => discard(attentionBackward(backwardArgs)),
+    },
+  );
+}
+
+await runCases({
+  name: 'backward',
+  title: 'Backward passes of linear layers and attention',
+  roof: 'arithmetic',
+  checks,
+  cases,
+  notes: [
+    'Backward passes have the credit of twice the forward operations: two products for a linear layer (gradients of weight and input), four for attention, which computes a fifth one again without credit, and exponentials.',
+    'A call by itself packs its weight first, forward or transposed, which training does once a step. The last column takes the time of 512 rows from that of 2048: the layer without packing.',
+  ],
+});
