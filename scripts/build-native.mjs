@@ -10,7 +10,7 @@ const require = createRequire(import.meta.url);
 const manifest = require.resolve('cmake-js/package.json');
 const command = path.join(path.dirname(manifest), require(manifest).bin['cmake-js']);
 
-const options = ['build', '--log-level', 'warn', '--parallel', String(availableParallelism())];
+const options = ['build', '--log-level', 'warn', '--parallel', String(availableParallelism()), '--CDSIGLIP2_SIMT=ON'];
 if (process.argv.includes('--sanitize')) options.push('--out', 'build-sanitized', '--CDSIGLIP2_SANITIZE=ON');
 
 const result = spawnSync(process.execPath, [command, ...options], { cwd: root, stdio: 'inherit' });

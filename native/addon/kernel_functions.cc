@@ -25,7 +25,7 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
       const OpTable& table = device.table();
       const ConstMatrixView part = matrix(*weight);
       const auto output = new_tensor(device, {input->shape[0], out_features});
-      const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns));
+      const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns, DType::kFloat32));
       pack_weight(table, context, {&part, 1, packed.data()});
       LinearArgs args;
       args.input = matrix(*input);

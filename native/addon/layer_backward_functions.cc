@@ -33,7 +33,7 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
       const auto grad_weight = new_zeros(device, context, weight->shape);
       const auto grad_bias = new_zeros(device, context, {out_features});
       const ConstMatrixView part = matrix(*weight);
-      const DeviceBuffer packed(device, table.packed_weight_bytes(in_features, out_features));
+      const DeviceBuffer packed(device, table.packed_weight_bytes(in_features, out_features, DType::kFloat32));
       pack_weight(table, context, {&part, 1, packed.data(), true});
       LinearArgs product;
       product.input = matrix(*grad_output);

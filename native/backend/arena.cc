@@ -13,7 +13,7 @@ constexpr std::size_t kAlignment = 64;
 }  // namespace
 
 Arena::~Arena() {
-  table_.release(block_);
+  table_.release(state_, block_);
 }
 
 void Arena::start_planning() {
@@ -27,10 +27,10 @@ void Arena::start_running() {
   used_ = 0;
   if (peak_ <= capacity_) return;
   // The old block goes first, so that the two are never held at once.
-  table_.release(block_);
+  table_.release(state_, block_);
   block_ = nullptr;
   capacity_ = 0;
-  block_ = static_cast<char*>(table_.allocate(peak_));
+  block_ = static_cast<char*>(table_.allocate(state_, peak_));
   capacity_ = peak_;
 }
 

@@ -12,7 +12,8 @@ namespace siglip2 {
 
 class Arena {
  public:
-  explicit Arena(const OpTable& table) : table_(table) {}
+  // `state`: the device's, OpContext::device.
+  Arena(const OpTable& table, void* state) : table_(table), state_(state) {}
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -45,6 +46,7 @@ class Arena {
 
  private:
   const OpTable& table_;
+  void* state_;
   char* block_ = nullptr;
   std::size_t capacity_ = 0;
   std::size_t used_ = 0;

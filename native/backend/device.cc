@@ -32,10 +32,10 @@ void require_host_memory(std::size_t bytes) {
 }
 
 DeviceBuffer::DeviceBuffer(Device& device, std::size_t bytes)
-    : device_(&device), data_(device.table().allocate(bytes)), bytes_(bytes) {}
+    : device_(&device), data_(device.table().allocate(device.state(), bytes)), bytes_(bytes) {}
 
 DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) device_->table().release(data_);
+  if (data_ != nullptr) device_->table().release(device_->state(), data_);
 }
 
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
@@ -43,7 +43,7 @@ DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
 
 DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   if (this != &other) {
-    if (data_ != nullptr) device_->table().release(data_);
+    if (data_ != nullptr) device_->table().release(device_->state(), data_);
     device_ = other.device_;
     data_ = std::exchange(other.data_, nullptr);
     bytes_ = std::exchange(other.bytes_, 0);

@@ -14,12 +14,16 @@ namespace siglip2 {
 
 class Device {
  public:
-  Device(std::string name, std::string description, const OpTable& table)
-      : name_(std::move(name)), description_(std::move(description)), table_(table), arena_(table) {}
+  // `state` is what the device's library calls its own (OpContext::device); null on the host.
+  Device(std::string name, std::string description, const OpTable& table, void* state = nullptr)
+      : name_(std::move(name)), description_(std::move(description)), table_(table), state_(state), arena_(table, state) {}
 
   const std::string& name() const { return name_; }
   const std::string& description() const { return description_; }
   const OpTable& table() const { return table_; }
+  void* state() const { return state_; }
+  // What an operation on this device runs with.
+  OpContext context(int threads = 1) const { return {threads, state_, false}; }
   Executor& executor() { return executor_; }
   // Only for use on the executor's thread.
   Arena& arena() { return arena_; }
@@ -28,6 +32,7 @@ class Device {
   std::string name_;
   std::string description_;
   const OpTable& table_;
+  void* state_;
   Executor executor_;
   Arena arena_;
 };

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tensor/dtype.h"
 #include "tensor/matrix_view.h"
 
 namespace siglip2 {
@@ -16,7 +17,8 @@ namespace siglip2 {
 // What an operation may use while it runs.
 struct OpContext {
   int threads = 1;         // CPU: most threads that one operation may use
-  void* stream = nullptr;  // GPU: the stream that work is queued on
+  void* device = nullptr;  // GPU: the device's state, from its library
+  bool planning = false;   // GPU: count scratch memory, start nothing; see nn/pass.h
 };
 
 struct PackWeightArgs;
@@ -41,23 +43,36 @@ struct L2NormalizeBackwardArgs;
 struct SigmoidLossArgs;
 struct AdamArgs;
 struct SumOfSquaresArgs;
+struct ConvertArgs;
 struct PatchifyImagesArgs;
 struct PatchifyPixelsArgs;
 
 struct OpTable {
   const char* name;  // "cpu", "reference", "cuda", "simt"
 
+  // Element types that activations may have on this device: bit static_cast<int>(DType).
+  std::uint32_t activation_types;
+  // Whether device memory is memory of the host, so that the host's may be given to operations as it is.
+  bool host_memory;
+
   // Memory. `allocate` returns memory aligned to 64 bytes or throws ERR_SIGLIP_OUT_OF_MEMORY with requested and free
-  // bytes. Copies are in order with queued work and complete on return.
-  void* (*allocate)(std::size_t bytes);
-  void (*release)(void* memory) noexcept;
+  // bytes; `device` is OpContext::device. Copies are in order with queued work and complete on return.
+  void* (*allocate)(void* device, std::size_t bytes);
+  void (*release)(void* device, void* memory) noexcept;
   void (*copy_to_device)(OpContext&, void* device, const void* host, std::size_t bytes);
   void (*copy_to_host)(OpContext&, void* host, const void* device, std::size_t bytes);
   void (*copy_on_device)(OpContext&, void* to, const void* from, std::size_t bytes);
   void (*fill_zero)(OpContext&, void* device, std::size_t bytes);
 
+  // Memory that operations need only while they run; null on devices that need none. After `start_planning`, operations
+  // whose context says so are counted instead of run; `start_running` makes the memory for the most that one of them
+  // needed, or throws ERR_SIGLIP_OUT_OF_MEMORY.
+  void (*start_planning)(void* device);
+  void (*start_running)(void* device);
+  std::size_t (*planned_bytes)(void* device);
+
   // ops/linear
-  std::size_t (*packed_weight_bytes)(std::int64_t out_features, std::int64_t in_features);
+  std::size_t (*packed_weight_bytes)(std::int64_t out_features, std::int64_t in_features, DType dtype);
   void (*pack_weight)(OpContext&, const PackWeightArgs&);
   void (*linear)(OpContext&, const LinearArgs&);
   void (*linear_backward)(OpContext&, const LinearBackwardArgs&);
@@ -85,6 +100,8 @@ struct OpTable {
   void (*sigmoid_loss)(OpContext&, const SigmoidLossArgs&);
   void (*adam)(OpContext&, const AdamArgs&);
   void (*sum_of_squares)(OpContext&, const SumOfSquaresArgs&);
+
+  void (*convert)(OpContext&, const ConvertArgs&);
 
   // ops/patchify
   void (*patchify_images)(OpContext&, const PatchifyImagesArgs&);

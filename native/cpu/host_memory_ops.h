@@ -9,8 +9,10 @@
 namespace siglip2::cpu {
 
 inline void fill_host_memory_ops(OpTable& table) {
-  table.allocate = allocate;
-  table.release = release;
+  table.activation_types = 1u << static_cast<int>(DType::kFloat32);
+  table.host_memory = true;
+  table.allocate = [](void*, std::size_t bytes) { return allocate(bytes); };
+  table.release = [](void*, void* memory) noexcept { release(memory); };
   const auto copy = [](OpContext&, void* to, const void* from, std::size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);
   };

@@ -26,6 +26,7 @@ void fill_kernels(OpTable& table) {
   table.l2_normalize_backward = l2_normalize_backward_cpu;
   table.adam = adam_cpu;
   table.sum_of_squares = sum_of_squares_cpu;
+  table.convert = convert_cpu;
   table.patchify_images = patchify_images_cpu;
   table.patchify_pixels = patchify_pixels_cpu;
 }

@@ -6,7 +6,7 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
-std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features);
+std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features, DType dtype);
 void pack_weight_cpu(OpContext& context, const PackWeightArgs& args);
 void linear_cpu(OpContext& context, const LinearArgs& args);
 void linear_backward_cpu(OpContext& context, const LinearBackwardArgs& args);
@@ -29,6 +29,7 @@ void l2_normalize_backward_cpu(OpContext& context, const L2NormalizeBackwardArgs
 void sigmoid_loss_cpu(OpContext& context, const SigmoidLossArgs& args);
 void adam_cpu(OpContext& context, const AdamArgs& args);
 void sum_of_squares_cpu(OpContext& context, const SumOfSquaresArgs& args);
+void convert_cpu(OpContext& context, const ConvertArgs& args);
 void patchify_images_cpu(OpContext& context, const PatchifyImagesArgs& args);
 void patchify_pixels_cpu(OpContext& context, const PatchifyPixelsArgs& args);
 

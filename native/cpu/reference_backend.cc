@@ -2,6 +2,7 @@
 #include "cpu/host_memory_ops.h"
 #include "ops/adam/adam.h"
 #include "ops/attention/attention.h"
+#include "ops/convert/convert.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
 #include "ops/layer_norm/layer_norm.h"
@@ -43,6 +44,7 @@ const OpTable& reference_table() {
     filled.l2_normalize_backward = l2_normalize_backward_reference;
     filled.adam = adam_reference;
     filled.sum_of_squares = sum_of_squares_reference;
+    filled.convert = convert_reference;
     filled.patchify_images = patchify_images_reference;
     filled.patchify_pixels = patchify_pixels_reference;
     return filled;

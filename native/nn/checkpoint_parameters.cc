@@ -64,7 +64,7 @@ PackedWeight CheckpointParameters::pack(const std::vector<ConstMatrixView>& part
   for (const ConstMatrixView& part : parts)
     out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
-  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features));
+  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32));
   pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed});
   return {packed, out_features, in_features};
 }

@@ -33,12 +33,16 @@ struct PackWeightArgs {
   // Packs the transposed stack instead, [in_features, Σ out_i], for the gradient of a layer's input: `packed` then has
   // packed_weight_bytes(in_features, Σ out_i) bytes, and `linear` with it computes grad_output · weight.
   bool transpose = false;
+  DType dtype = DType::kFloat32;  // of the packed weight: the activations' type
+  // The parts are in device memory (and aligned) instead.
+  bool parts_on_device = false;
 };
 
 struct PackedWeight {
   const void* data = nullptr;
   std::int64_t out_features = 0;
   std::int64_t in_features = 0;
+  DType dtype = DType::kFloat32;
 };
 
 struct LinearArgs {
@@ -71,7 +75,7 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args);
 void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args);
 void linear_backward(const OpTable& table, OpContext& context, const LinearBackwardArgs& args);
 
-std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features);
+std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features, DType dtype);
 void pack_weight_reference(OpContext& context, const PackWeightArgs& args);
 void linear_reference(OpContext& context, const LinearArgs& args);
 void linear_backward_reference(OpContext& context, const LinearBackwardArgs& args);

@@ -17,7 +17,7 @@ double gelu_tanh(double z) {
 
 }  // namespace
 
-std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features) {
+std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features, DType dtype) {
   return static_cast<std::size_t>(out_features) * static_cast<std::size_t>(in_features) * sizeof(float);
 }
 

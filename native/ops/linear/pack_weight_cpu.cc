@@ -91,7 +91,7 @@ void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t fir
 
 }  // namespace
 
-std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features) {
+std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features, DType dtype) {
   return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * in_features) * sizeof(float);
 }
 

@@ -1,0 +1,77 @@
+// Starting kernels, and saying what they touch.
+//
+// Every launch declares the matrices and arrays of global memory it may read and write. Hardware does not look at that;
+// the emulated device refuses every access outside it, padding between rows included. While a pass is planned
+// (context.planning) launches do nothing.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <type_traits>
+
+#include "backend/op_table.h"
+#include "cuda/language.h"
+#include "cuda/runtime.h"
+
+namespace siglip2::cuda {
+
+// A range of global memory: `rows` rows of `row_bytes` bytes, `stride_bytes` apart. Writing includes reading.
+struct Access {
+  const void* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t row_bytes = 0;
+  std::int64_t stride_bytes = 0;
+  bool writable = false;
+};
+
+// Absent matrices and arrays (null) declare nothing.
+inline Access reads(const ConstMatrixView& view) {
+  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
+  return {view.data, view.data == nullptr ? 0 : view.rows, view.columns * size, view.stride * size, false};
+}
+inline Access writes(const MatrixView& view) {
+  Access access = reads(view);
+  access.writable = true;
+  return access;
+}
+template <typename T>
+Access reads(const T* data, std::int64_t count) {
+  return {data, data == nullptr || count == 0 ? 0 : 1, count * static_cast<std::int64_t>(sizeof(T)), 0, false};
+}
+template <typename T>
+Access writes(T* data, std::int64_t count) {
+  Access access = reads(data, count);
+  access.writable = true;
+  return access;
+}
+
+struct LaunchShape {
+  std::int64_t blocks = 1;  // at most 2^31 − 1; 0 launches nothing
+  int threads = 128;        // of a block, a multiple of 32
+  std::size_t shared_bytes = 0;
+  std::int64_t blocks_y = 1;  // at most 65535
+};
+
+// Queues kernel(args…) on the context's stream. Throws ERR_SIGLIP_CUDA when it cannot be started.
+template <typename... Parameters, typename... Arguments>
+void launch(OpContext& context, const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+            std::initializer_list<Access> accesses, Arguments... arguments) {
+  static_assert(sizeof...(Parameters) == sizeof...(Arguments));
+  if (context.planning || shape.blocks == 0 || shape.blocks_y == 0) return;
+#if defined(SIGLIP2_SIMT)
+  simt::GlobalMemory memory;
+  for (const Access& access : accesses)
+    memory.add(access.data, access.rows, access.row_bytes, access.stride_bytes, access.writable);
+  simt::launch(name, shape.blocks, shape.blocks_y, shape.threads, shape.shared_bytes, memory,
+               [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  // The runtime wants the address of each argument, in the kernel's own type.
+  [&](Parameters... parameters) {
+    void* addresses[] = {&parameters..., nullptr};
+    runtime::launch(context, name, reinterpret_cast<const void*>(kernel), shape.blocks, shape.blocks_y, shape.threads,
+                    shape.shared_bytes, addresses);
+  }(static_cast<Parameters>(arguments)...);
+#endif
+}
+
+}  // namespace siglip2::cuda

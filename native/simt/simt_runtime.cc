@@ -1,0 +1,39 @@
+#include <cstdlib>
+#include <cstring>
+
+#include "cuda/runtime.h"
+#include "tensor/error.h"
+
+namespace siglip2::cuda::runtime {
+
+void* allocate(void*, std::size_t bytes) {
+  void* const memory = std::aligned_alloc(256, (bytes + 511) / 256 * 256);
+  if (memory == nullptr) throw Error(kErrorOutOfMemory, "the emulated device has no memory left");
+  return memory;
+}
+void release(void*, void* memory) noexcept {
+  std::free(memory);
+}
+void copy_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
+  if (bytes != 0) std::memcpy(device, host, bytes);
+}
+void copy_to_host(OpContext&, void* host, const void* device, std::size_t bytes) {
+  if (bytes != 0) std::memcpy(host, device, bytes);
+}
+void copy_on_device(OpContext&, void* to, const void* from, std::size_t bytes) {
+  if (bytes != 0) std::memcpy(to, from, bytes);
+}
+void fill_zero(OpContext&, void* device, std::size_t bytes) {
+  if (bytes != 0) std::memset(device, 0, bytes);
+}
+void stage_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
+  if (bytes != 0) std::memcpy(device, host, bytes);
+}
+int multiprocessors(const OpContext&) {
+  return 4;
+}
+std::size_t l2_bytes(const OpContext&) {
+  return std::size_t{1} << 20;
+}
+
+}  // namespace siglip2::cuda::runtime
