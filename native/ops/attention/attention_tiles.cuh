@@ -96,41 +96,93 @@ __device__ __forceinline__ int fragment_columns_offset(int lane) {
   return (lane / 16 * 8 + lane % 8) * TileRows<kHeadDim>::kStride + lane / 8 % 2 * 8;
 }
 
-// scores += rows · columnsᵀ over the head dimension, for kRowTiles tiles of 16 rows and 16 columns (two column tiles).
-// `load_rows(k, registers)` gives the A fragments of chunks k, k + 1 (registers[r][4]) or, for the last chunk of an odd
-// number, its half fragment; `columns` points at this lane's element (fragment_columns_offset), `columns_tail` at the
-// one of fragment_rows_offset.
-template <int kHeadDim, int kRowTiles, typename LoadRows>
-__device__ __forceinline__ void multiply_rows_columns(float (&first)[kRowTiles][4], float (&second)[kRowTiles][4],
-                                                      const bfloat16* columns, const bfloat16* columns_tail,
+// scores += rows · columnsᵀ over the head dimension, for kRowTiles tiles of 16 rows and the first `groups` groups of 16
+// columns (two accumulator tiles each). `load_rows(r, chunk, a)` gives the A fragment of row tile r and chunks chunk,
+// chunk + 1 (four registers) or of the last of an odd number of chunks (two). `columns` points at the address of this
+// lane for group 0 (fragment_columns_offset), `columns_tail` at the one of fragment_rows_offset.
+template <int kHeadDim, int kRowTiles, int kGroups, typename LoadRows>
+__device__ __forceinline__ void multiply_rows_columns(float (&scores)[kRowTiles][2 * kGroups][4],
+                                                      const bfloat16* columns, const bfloat16* columns_tail, int groups,
                                                       const LoadRows& load_rows) {
-  constexpr int kChunks = TileRows<kHeadDim>::kChunks;
+  using Rows = TileRows<kHeadDim>;
 #pragma unroll
-  for (int chunk = 0; chunk + 1 < kChunks; chunk += 2) {
-    std::uint32_t b[4];
-    load_matrices(b, columns + chunk * 8);
-    const std::uint32_t b_first[2] = {b[0], b[1]}, b_second[2] = {b[2], b[3]};
+  for (int chunk = 0; chunk + 1 < Rows::kChunks; chunk += 2) {
+    std::uint32_t a[kRowTiles][4];
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      std::uint32_t a[4];
-      load_rows(r, chunk, a);
-      multiply_16x8x16(first[r], a, b_first);
-      multiply_16x8x16(second[r], a, b_second);
+    for (int r = 0; r < kRowTiles; ++r)
+      load_rows(r, chunk, a[r]);
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      if (group >= groups) continue;
+      std::uint32_t b[4];
+      load_matrices(b, columns + group * 16 * Rows::kStride + chunk * 8);
+      const std::uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        multiply_16x8x16(scores[r][2 * group], a[r], first);
+        multiply_16x8x16(scores[r][2 * group + 1], a[r], second);
+      }
     }
   }
-  if constexpr (kChunks % 2 == 1) {
-    std::uint32_t b[2];
-    load_matrices(b, columns_tail + (kChunks - 1) * 8);
-    const std::uint32_t b_first[1] = {b[0]}, b_second[1] = {b[1]};
+  if constexpr (Rows::kChunks % 2 == 1) {
+    constexpr int kLast = Rows::kChunks - 1;
+    std::uint32_t a[kRowTiles][2];
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      std::uint32_t a[2];
-      load_rows(r, kChunks - 1, a);
-      multiply_16x8x8(first[r], a, b_first);
-      multiply_16x8x8(second[r], a, b_second);
+    for (int r = 0; r < kRowTiles; ++r)
+      load_rows(r, kLast, a[r]);
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      if (group >= groups) continue;
+      std::uint32_t b[2];
+      load_matrices(b, columns_tail + group * 16 * Rows::kStride + kLast * 8);
+      const std::uint32_t first[1] = {b[0]}, second[1] = {b[1]};
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        multiply_16x8x8(scores[r][2 * group], a[r], first);
+        multiply_16x8x8(scores[r][2 * group + 1], a[r], second);
+      }
     }
   }
 }
+
+// Loads the A fragments of rows in a tile for multiply_rows_columns; `rows` points at this lane's address for the first
+// row tile (fragment_rows_offset).
+template <int kHeadDim>
+struct LoadRowFragments {
+  const bfloat16* rows;
+  template <int kRegisters>
+  __device__ __forceinline__ void operator()(int row_tile, int chunk, std::uint32_t (&a)[kRegisters]) const {
+    load_matrices(a, rows + row_tile * 16 * TileRows<kHeadDim>::kStride + chunk * 8);
+  }
+};
+
+// The same fragments, kept in registers.
+template <int kHeadDim, int kRowTiles>
+struct RowFragments {
+  static constexpr int kChunks = TileRows<kHeadDim>::kChunks;
+  std::uint32_t whole[kRowTiles][kChunks / 2][4];
+  std::uint32_t tail[kRowTiles][2];
+
+  __device__ __forceinline__ void load(const bfloat16* rows) {
+    const LoadRowFragments<kHeadDim> load_rows{rows};
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int i = 0; i < kChunks / 2; ++i)
+        load_rows(r, 2 * i, whole[r][i]);
+      if constexpr (kChunks % 2 == 1) load_rows(r, kChunks - 1, tail[r]);
+    }
+  }
+  __device__ __forceinline__ void operator()(int row_tile, int chunk, std::uint32_t (&a)[4]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      a[i] = whole[row_tile][chunk / 2][i];
+  }
+  __device__ __forceinline__ void operator()(int row_tile, int, std::uint32_t (&a)[2]) const {
+    a[0] = tail[row_tile][0];
+    a[1] = tail[row_tile][1];
+  }
+};
 
 // sums += weights · rows, for kRowTiles tiles of 16 weights' rows and 16 rows of a tile, over the columns of the head
 // (column tiles of eight). `rows` points at this lane's element (fragment_rows_offset).
