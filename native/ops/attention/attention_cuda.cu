@@ -7,8 +7,5 @@ namespace siglip2::cuda {
 void attention_cuda(OpContext&, const AttentionArgs&) {
   throw Error(kErrorUnsupported, "attention is not written yet");
 }
-void attention_backward_cuda(OpContext&, const AttentionBackwardArgs&) {
-  throw Error(kErrorUnsupported, "attention_backward is not written yet");
-}
 
 }  // namespace siglip2::cuda
