@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cuda/cublaslt.h"
 #include "cuda/runtime.h"
 #include "tensor/error.h"
 
@@ -37,3 +38,11 @@ std::size_t l2_bytes(const OpContext&) {
 }
 
 }  // namespace siglip2::cuda::runtime
+
+namespace siglip2::cuda {
+
+bool matmul(OpContext&, const MatmulArgs&) {
+  return false;
+}
+
+}  // namespace siglip2::cuda
