@@ -1,6 +1,7 @@
 // The runtime (cuda/runtime.h) of the emulated device. All work is done when a function returns.
 #include <cstring>
 
+#include "cuda/cublaslt.h"
 #include "cuda/runtime.h"
 #include "simt/device_memory.h"
 
@@ -50,3 +51,11 @@ std::size_t l2_bytes(const OpContext&) {
 }
 
 }  // namespace siglip2::cuda::runtime
+
+namespace siglip2::cuda {
+
+bool matmul(OpContext&, const MatmulArgs&) {
+  return false;
+}
+
+}  // namespace siglip2::cuda
