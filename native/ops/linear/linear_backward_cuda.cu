@@ -3,9 +3,11 @@
 // Floor: of the weight, 2 · rows · in_features · out_features operations at the speed of the tensor cores (bfloat16),
 // and one read and write of the float32 gradient. Of the bias, one read of grad_output.
 //
-// Plan: the weight's gradient is a product over the rows (cuda/matrix_sum.cuh), with both operands stored depth first.
+// Plan: the weight's gradient is a product over the rows, with both operands stored depth first: by cuBLASLt, where it
+// is there (cuda/cublaslt.h), else by cuda/matrix_sum.cuh.
 // The bias's: a block sums 256 rows of 128 columns (32 where rows are not aligned), a lane four neighbouring columns
 // and a warp every eighth row; warps' sums are added in order in shared memory, blocks' in a second launch.
+#include "cuda/cublaslt.h"
 #include "cuda/dtype_switch.h"
 #include "cuda/kernels.h"
 #include "cuda/matrix_sum.cuh"
@@ -77,9 +79,11 @@ void add_column_sums(OpContext& context, const ConstMatrixView& matrix, float* r
 template <typename T>
 void add_gradients(OpContext& context, const LinearBackwardArgs& args) {
   const std::int64_t in_features = args.input.columns, out_features = args.grad_output.columns;
-  multiply_into<true, true>(context, "linear_backward", make_operand<T>(args.grad_output), make_operand<T>(args.input),
-                            args.input.rows,
-                            {args.grad_weight, DType::kFloat32, out_features, in_features, in_features}, 1, true);
+  const MatrixView grad_weight = {args.grad_weight, DType::kFloat32, out_features, in_features, in_features};
+  if (!matmul(context, {args.grad_output, args.input, true, true, nullptr, false, grad_weight, grad_weight})) {
+    multiply_into<true, true>(context, "linear_backward", make_operand<T>(args.grad_output),
+                              make_operand<T>(args.input), args.input.rows, grad_weight, 1, true);
+  }
   if (args.grad_bias != nullptr) add_column_sums<T>(context, args.grad_output, args.grad_bias);
 }
 
