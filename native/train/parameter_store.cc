@@ -65,8 +65,8 @@ ParameterStore::ParameterStore(Device& device, std::vector<ParameterSetting> set
       settings_(std::move(settings)),
       source_(std::move(source)),
       average_(average),
-      cancel_(std::move(cancel)) {
-  context_.threads = threads;
+      cancel_(std::move(cancel)),
+      context_(device.context(threads)) {
   for (std::size_t i = 0; i < settings_.size(); ++i)
     setting_index_.emplace(settings_[i].name, i);
   require_memory();
@@ -199,11 +199,13 @@ LinearWeights ParameterStore::pack(std::vector<ConstMatrixView> parts, bool trai
   const std::int64_t in_features = parts.front().columns;
   LinearWeights weights;
   PackJob job;
-  derived_.push_back(allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32), bytes_.packed));
+  derived_.push_back(
+      allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32), bytes_.packed));
   job.packed = derived_.back().data();
   job.transposed = nullptr;
   if (trainable_tower) {
-    derived_.push_back(allocate(device_.table().packed_weight_bytes(in_features, out_features, DType::kFloat32), bytes_.packed));
+    derived_.push_back(
+        allocate(device_.table().packed_weight_bytes(in_features, out_features, DType::kFloat32), bytes_.packed));
     job.transposed = derived_.back().data();
   }
   job.parts = std::move(parts);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <tuple>
 #include <type_traits>
 
 #include "backend/op_table.h"
@@ -63,8 +64,16 @@ void launch(OpContext& context, const char* name, void (*kernel)(Parameters...),
   simt::GlobalMemory memory;
   for (const Access& access : accesses)
     memory.add(access.data, access.rows, access.row_bytes, access.stride_bytes, access.writable);
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> parameters;
+  } const call{kernel, {static_cast<Parameters>(arguments)...}};
+  const auto run = [](const void* data) {
+    const Call& made = *static_cast<const Call*>(data);
+    std::apply(made.kernel, made.parameters);
+  };
   simt::launch(name, shape.blocks, shape.blocks_y, shape.threads, shape.shared_bytes, memory,
-               [&] { kernel(static_cast<Parameters>(arguments)...); });
+               {run, &call, sizeof call});
 #else
   // The runtime wants the address of each argument, in the kernel's own type.
   [&](Parameters... parameters) {

@@ -49,7 +49,7 @@ __device__ __forceinline__ float raised_gelu_decay(float magnitude) {
 // ½ z (1 + tanh u) as z/(1 + e^−2u) for z ≥ 0 and z e^2u/(1 + e^2u) below, where 1 + tanh u would subtract nearly equal
 // numbers. With kFast the relative error is about 2^-17.
 template <bool kFast>
-__device__ __forceinline__ float gelu_value(float z) {
+__device__ __forceinline__ float gelu_tanh(float z) {
   if constexpr (kFast) {
     // Below −11.6 the result is −0, and −∞ · 0 would be no number. A NaN stays.
     const float bounded = z < -12.0f ? -12.0f : z;
@@ -68,7 +68,7 @@ __device__ __forceinline__ float gelu_value(float z) {
 // is s + k·ds for z ≥ 0 and ds − k·ds below, which neither overflows nor subtracts nearly equal numbers but at its
 // zero.
 template <bool kFast>
-__device__ __forceinline__ float gelu_slope(float z) {
+__device__ __forceinline__ float gelu_tanh_derivative(float z) {
   // d is 0 from about 10 on. A NaN stays.
   const float m = z < -11.6f || z > 11.6f ? 11.6f : fabsf(z);
   const float square = m * m;
