@@ -3,6 +3,7 @@
 
 #include "backend/device_library.h"
 #include "cuda/backend.h"
+#include "cuda/runtime.h"
 #include "simt/control.h"
 #include "simt/device_memory.h"
 
@@ -31,6 +32,9 @@ const DeviceLibrary& library() {
       },
       facts,
       &table,
+      cuda::runtime::timer_start,
+      cuda::runtime::timer_stop,
+      cuda::runtime::flush_l2,
       control,
   };
   return library;

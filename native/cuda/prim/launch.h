@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <tuple>
 #include <type_traits>
 
@@ -56,7 +57,7 @@ struct LaunchShape {
 // Queues kernel(args…) on the context's stream. Throws ERR_SIGLIP_CUDA when it cannot be started.
 template <typename... Parameters, typename... Arguments>
 void launch(OpContext& context, const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
-            std::initializer_list<Access> accesses, Arguments... arguments) {
+            std::span<const Access> accesses, Arguments... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
   if (context.planning || shape.blocks == 0 || shape.blocks_y == 0) return;
 #if defined(SIGLIP2_SIMT)
@@ -81,6 +82,11 @@ void launch(OpContext& context, const char* name, void (*kernel)(Parameters...),
                     shape.shared_bytes, addresses);
   }(static_cast<Parameters>(arguments)...);
 #endif
+}
+template <typename... Parameters, typename... Arguments>
+void launch(OpContext& context, const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+            std::initializer_list<Access> accesses, Arguments... arguments) {
+  launch(context, name, kernel, shape, std::span<const Access>(accesses.begin(), accesses.size()), arguments...);
 }
 
 }  // namespace siglip2::cuda

@@ -13,7 +13,7 @@
 #include "cuda/kernels.h"
 #include "cuda/prim/bounds.h"
 #include "cuda/prim/launch.h"
-#include "ops/gelu/gelu_math.cuh"
+#include "cuda/gelu_tanh.cuh"
 
 namespace siglip2::cuda {
 namespace {
@@ -37,8 +37,8 @@ struct Elements {
 template <bool kGradient, typename T>
 __device__ __forceinline__ float apply(float z, float grad) {
   constexpr bool kFast = sizeof(T) == 2;
-  if constexpr (kGradient) return grad * gelu_slope<kFast>(z);
-  return gelu_value<kFast>(z);
+  if constexpr (kGradient) return grad * gelu_tanh_derivative<kFast>(z);
+  return gelu_tanh<kFast>(z);
 }
 
 template <typename T, bool kGradient>
