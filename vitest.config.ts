@@ -39,7 +39,14 @@ export default defineConfig({
         test: { name: isa, include: kernelTests, env: { SIGLIP2_ISA: isa } },
       })),
       // The emulated GPU; see test/support/devices.ts.
-      { extends: true, test: { name: 'simt', include: gpuTests, env: { SIGLIP2_TEST_DEVICE: 'simt' } } },
+      {
+        extends: true,
+        test: {
+          name: 'simt',
+          include: [...gpuTests, 'test/native/mutation.test.ts'],
+          env: { SIGLIP2_TEST_DEVICE: 'simt' },
+        },
+      },
     ],
     testTimeout: 60_000,
     hookTimeout: 60_000,
