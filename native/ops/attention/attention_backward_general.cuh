@@ -15,7 +15,6 @@
 #include "cuda/prim/barrier.h"
 #include "cuda/prim/bounds.h"
 #include "cuda/prim/launch.h"
-#include "cuda/prim/math.h"
 #include "cuda/prim/shared_memory.h"
 #include "cuda/prim/vector.h"
 #include "cuda/prim/warp.h"
@@ -189,7 +188,7 @@ __device__ __forceinline__ void finish_rows_general(const Operands<T>& operands,
               statistics[kKeys ? item.streamed_row + first + column : item.resident_row + warp_row + row];
           // The difference first: where weights matter it is small, and so exact.
           const float exponent = fmaf(score[i][j], operands.scale, -statistic.log_sum_exp);
-          weight = exp2_fast(exponent * kLog2E);
+          weight = exp2f(exponent * kLog2E);
           gradient = weight * (slope[i][j] - statistic.product);
         }
         if constexpr (kKeys) warp_weights[row * Shape::kScoreRow + column] = weight;
