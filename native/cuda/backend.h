@@ -18,7 +18,6 @@ struct DeviceState {
   std::size_t scratch_peak = 0;  // of the current plan
 };
 
-
 // The table of every library of this kind, over its runtime.
 OpTable make_table(const char* name);
 

@@ -3,6 +3,7 @@
 
 #include "backend/device_library.h"
 #include "cuda/backend.h"
+#include "cuda/runtime.h"
 
 namespace siglip2::simt {
 namespace {
@@ -26,6 +27,9 @@ const DeviceLibrary& library() {
       },
       facts,
       &table,
+      cuda::runtime::timer_start,
+      cuda::runtime::timer_stop,
+      cuda::runtime::flush_l2,
       nullptr,
   };
   return library;
