@@ -17,9 +17,7 @@ struct float16 {
 
 __device__ __forceinline__ float to_float(float16 value) {
 #if defined(SIGLIP2_SIMT)
-  float result;
-  widen_to_float(DType::kFloat16, &value, &result, 1);
-  return result;
+  return float16_to_float(value.bits);
 #else
   float result;
   asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
