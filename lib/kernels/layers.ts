@@ -59,6 +59,19 @@ export async function l2Normalize(args: { input: Tensor } & KernelOptions): Prom
 }
 
 /**
+ * The same values in another element type, rounded to nearest, ties to even.
+ * @param args input [rows, columns], float32 or bfloat16; dtype `float32` or `bfloat16`
+ * @returns output [rows, columns]
+ */
+export async function convert(
+  args: { input: Tensor; dtype: 'float32' | 'bfloat16' } & KernelOptions,
+): Promise<{ output: Tensor }> {
+  const dtype = requireOneOf('args.dtype', args?.dtype, ['float32', 'bfloat16']);
+  const { output } = await runKernel('convert', args, ['input'], { dtype });
+  return { output: output as Tensor };
+}
+
+/**
  * The attention of the MAP (multihead attention pooling) head, without forming keys or values of every token:
  * pooled_h = Σ softmax(probeKeys_h · x) x over a sequence's tokens, output_h = valueWeight_h pooled_h + valueBias_h.
  * @param args tokens [Σ tokens, width], offsets (prefix sums, sequences + 1 entries), probeKeys [heads, width]

@@ -43,6 +43,11 @@ class KernelArguments {
     device_ = found->device;
     return found;
   }
+  // A tensor of any floating-point type that activations may have somewhere.
+  TensorPointer any_activation(const char* name, std::size_t rank) {
+    const DType dtype = from_handle<Tensor>(object_.Get(name), name)->dtype;
+    return tensor(name, rank, dtype == DType::kBFloat16 ? dtype : DType::kFloat32);
+  }
   // The same with every size given.
   TensorPointer tensor_of_shape(const char* name, const Shape& shape) {
     TensorPointer found = tensor(name, shape.size());
@@ -65,15 +70,16 @@ class KernelArguments {
   int threads_ = 1;
 };
 
-inline TensorPointer new_tensor(Device& device, Shape shape) {
+inline TensorPointer new_tensor(Device& device, Shape shape, DType dtype = DType::kFloat32) {
   auto tensor = std::make_shared<Tensor>();
   tensor->device = &device;
+  tensor->dtype = dtype;
   tensor->shape = std::move(shape);
   const std::int64_t elements = tensor->elements();
   if (elements < 0)
     throw Error(kErrorOutOfMemory,
                 "a result of shape " + describe(tensor->shape) + " is larger than the address space");
-  tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(elements) * sizeof(float));
+  tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(elements) * size_of(dtype));
   return tensor;
 }
 
@@ -109,8 +115,7 @@ Napi::Value submit(const Napi::CallbackInfo& info, const KernelArguments& argume
   const int threads = arguments.threads();
   return Environment::of(info.Env())
       .submit(info.Env(), device.executor(), nullptr, [&device, threads, body = std::move(body)]() -> Finish {
-        OpContext context;
-        context.threads = threads;
+        OpContext context = device.context(threads);
         auto outputs = std::make_shared<Outputs>(body(device, context));
         return [outputs](Napi::Env env) -> Napi::Value {
           Napi::Object object = Napi::Object::New(env);

@@ -5,6 +5,7 @@
 #include "addon/attention_arguments.h"
 #include "addon/image_arguments.h"
 #include "addon/kernel_arguments.h"
+#include "ops/convert/convert.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
 
@@ -65,6 +66,20 @@ Napi::Value run_rowwise(const Napi::CallbackInfo& info) {
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto output = new_tensor(device, input->shape);
       operation(device.table(), context, {matrix(*input), matrix(*output)});
+      return {{"output", output}};
+    });
+  });
+}
+
+// convert({ input [rows, columns], dtype }): output, the same values in another type
+Napi::Value run_convert(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.any_activation("input", 2);
+    const DType dtype = to_dtype(arguments.get("dtype"));
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const auto output = new_tensor(device, input->shape, dtype);
+      convert(device.table(), context, {matrix(*input), matrix(*output)});
       return {{"output", output}};
     });
   });
@@ -191,6 +206,7 @@ void add_kernel_functions(Napi::Env env, Napi::Object exports) {
   add("layerNorm", run_layer_norm);
   add("gelu", run_rowwise<GeluArgs, siglip2::gelu>);
   add("l2Normalize", run_rowwise<L2NormalizeArgs, siglip2::l2_normalize>);
+  add("convert", run_convert);
   add("attention", run_attention);
   add("mapPool", run_map_pool);
   add("positionEmbedding", run_position_embedding);

@@ -18,8 +18,7 @@ Napi::Value run_sigmoid_loss(const Napi::CallbackInfo& info) {
     Device& device = arguments.device();
     const int threads = arguments.threads();
     return Environment::of(info.Env()).submit(info.Env(), device.executor(), nullptr, [=, &device]() -> Finish {
-      OpContext context;
-      context.threads = threads;
+      OpContext context = device.context(threads);
       SigmoidLossArgs args;
       args.images = matrix(*images);
       args.texts = matrix(*texts);

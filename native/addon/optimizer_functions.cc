@@ -140,8 +140,7 @@ Napi::Value run_sum_of_squares(const Napi::CallbackInfo& info) {
     Device& device = arguments.device();
     const int threads = arguments.threads();
     return Environment::of(info.Env()).submit(info.Env(), device.executor(), nullptr, [=, &device]() -> Finish {
-      OpContext context;
-      context.threads = threads;
+      OpContext context = device.context(threads);
       double sum = 0;
       sum_of_squares(device.table(), context, {floats(values), values->elements(), &sum});
       return [sum](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, sum); };

@@ -10,15 +10,17 @@ namespace siglip2 {
 
 // What inspect() and `devices()` show.
 struct DeviceFacts {
-  char name[256];               // "NVIDIA H200"
-  char architecture[32];        // "sm_90"
-  std::size_t memory_bytes;     // in all
-  std::size_t free_bytes;       // now
+  char name[256];            // "NVIDIA H200"
+  char architecture[32];     // "sm_90"
+  std::size_t memory_bytes;  // in all
+  std::size_t free_bytes;    // now
   int multiprocessors;
-  int driver_version;           // as the driver numbers it: 13000 is 13.0
-  char notice[256];             // one line for inspect(), or empty: cuBLASLt missing, …
+  int driver_version;  // as the driver numbers it: 13000 is 13.0
+  char notice[256];    // one line for inspect(), or empty: cuBLASLt missing, …
 };
 
+// `count`, `reason`, `open` and `facts` may be called on any thread; everything else, the table included, on the one
+// executor thread of the device concerned.
 struct DeviceLibrary {
   const char* kind;  // "cuda" or "simt": the name of device 0; further ones are "cuda:1", …
   // How many devices can be used. When none: `reason` says why.

@@ -1,36 +1,49 @@
+// The runtime (cuda/runtime.h) of the emulated device. All work is done when a function returns.
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 
 #include "cuda/cublaslt.h"
 #include "cuda/runtime.h"
-#include "tensor/error.h"
+#include "simt/device_memory.h"
 
 namespace siglip2::cuda::runtime {
 
 void* allocate(void*, std::size_t bytes) {
-  void* const memory = std::aligned_alloc(256, (bytes + 511) / 256 * 256);
-  if (memory == nullptr) throw Error(kErrorOutOfMemory, "the emulated device has no memory left");
-  return memory;
+  return simt::allocate_device_memory(bytes);
 }
 void release(void*, void* memory) noexcept {
-  std::free(memory);
+  simt::release_device_memory(memory);
 }
+
 void copy_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(device, host, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(device, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memcpy(device, host, bytes);
 }
 void copy_to_host(OpContext&, void* host, const void* device, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(host, device, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(device, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memcpy(host, device, bytes);
 }
 void copy_on_device(OpContext&, void* to, const void* from, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(to, from, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(to, bytes);
+  simt::check_device_range(from, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memcpy(to, from, bytes);
 }
 void fill_zero(OpContext&, void* device, std::size_t bytes) {
-  if (bytes != 0) std::memset(device, 0, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(device, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memset(device, 0, bytes);
 }
-void stage_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(device, host, bytes);
+void stage_to_device(OpContext& context, void* device, const void* host, std::size_t bytes) {
+  copy_to_device(context, device, host, bytes);
 }
+
 int multiprocessors(const OpContext&) {
   return 4;
 }
