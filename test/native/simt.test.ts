@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { convert, Tensor } from '../../lib/kernels/index.js';
 import { native } from '../../lib/native.js';
 
-const control = (command: string) => native.simtControl(command);
+const control = (command: string) => native().simtControl(command);
 const names = control('selftest list').trim().split('\n');
 
 const input = () => Tensor.from(new Float32Array(40).fill(1), [4, 10], { device: 'simt' });
