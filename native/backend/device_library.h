@@ -30,13 +30,18 @@ struct DeviceLibrary {
   void* (*open)(int ordinal);
   void (*facts)(int ordinal, DeviceFacts* facts);
   const OpTable* table;
+  // For benchmarks, on the executor's thread: marks a place in the queued work; waits for all of it and gives the
+  // milliseconds since that place; queues work that leaves nothing of earlier work in the L2 cache.
+  void (*timer_start)(OpContext&);
+  double (*timer_stop)(OpContext&);
+  void (*flush_l2)(OpContext&);
   // Only the emulated device, for tests: takes a command ("seed 7"), gives an answer that is valid until the next
   // call. Null elsewhere.
   const char* (*control)(const char* command);
 };
 
 // Changes with every change to OpTable, DeviceLibrary or argument structs; a library of another version is refused.
-inline constexpr int kDeviceLibraryVersion = 1;
+inline constexpr int kDeviceLibraryVersion = 2;
 
 // Null when `version` is not the library's.
 using DeviceLibraryFunction = const DeviceLibrary* (*)(int version);

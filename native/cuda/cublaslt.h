@@ -5,14 +5,15 @@
 //   a     [rows, depth], or [depth, rows] when `a_transposed`          float32 or bfloat16
 //   b     [columns, depth], or [depth, columns] when `b_transposed`    a's type
 //   bias  [columns]                                                    float32, optional
-//   c     [rows, columns]                                              d's type, optional; may be d itself (to add to it)
-//   d     [rows, columns]                                              float32, or a's type
+//   c     [rows, columns]                                              d's type, optional; may be d itself (to add to
+//   it) d     [rows, columns]                                              float32, or a's type
 //
 // All row-major, rows `stride` values apart. So a linear layer is a = input, b = weight; the gradient of its input a =
-// grad_output, b = weight with `b_transposed`; and that of its weight a = grad_output, b = input, both transposed, c = d.
+// grad_output, b = weight with `b_transposed`; and that of its weight a = grad_output, b = input, both transposed, c =
+// d.
 //
-// cuBLASLt wants the bias in the type of d: for bfloat16 it is rounded first, in a copy. Adding it in float32 would take
-// another pass over d, which costs more time than the products of small batches, and rounds twice.
+// cuBLASLt wants the bias in the type of d: for bfloat16 it is rounded first, in a copy. Adding it in float32 would
+// take another pass over d, which costs more time than the products of small batches, and rounds twice.
 #pragma once
 
 #include "backend/op_table.h"

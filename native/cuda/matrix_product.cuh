@@ -79,31 +79,44 @@ void launch_float(OpContext& context, const char* name, const ProductSize& size,
 
 }  // namespace detail
 
+// Tiles of a result, as epilogues number them.
+inline std::int64_t tile_count(const ProductSize& size) {
+  const std::int64_t side = takes_large_tiles(size) ? 128 : 64;
+  return divide_up(size.rows, side) * divide_up(size.columns, side);
+}
+inline std::int64_t pair_tile_count(const ProductSize& size) {
+  return divide_up(size.rows, 64) * divide_up(size.columns, 64);
+}
+
 // `touched`: what the epilogue reads and writes. A result without rows or columns is nothing.
 template <bool kATransposed, bool kBTransposed, typename T, typename Epilogue>
 void multiply_matrices(OpContext& context, const char* name, const ProductSize& size, const Operand<T>& a,
                        const Operand<T>& b, const Epilogue& epilogue, const std::array<Access, 4>& touched) {
-  const auto start = [&](auto large, auto small) {
-    const auto with = [&](auto shape) {
-      using Shape = decltype(shape);
-      if constexpr (std::is_same_v<T, bfloat16>) {
-        detail::launch_tensor<Shape, kATransposed, kBTransposed>(context, name, size, a, b, epilogue, touched);
-      } else {
-        detail::launch_float<Shape, kATransposed, kBTransposed, FloatSums>(context, name, size, a, b, kFloatStretch,
-                                                                           epilogue, touched);
-      }
-    };
-    if (takes_large_tiles(size)) {
-      with(large);
+  const auto start = [&](auto shape) {
+    using Shape = decltype(shape);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      detail::launch_tensor<Shape, kATransposed, kBTransposed>(context, name, size, a, b, epilogue, touched);
     } else {
-      with(small);
+      detail::launch_float<Shape, kATransposed, kBTransposed, FloatSums>(context, name, size, a, b, kFloatStretch,
+                                                                         epilogue, touched);
     }
   };
-  if constexpr (std::is_same_v<T, bfloat16>) {
-    start(LargeTensorShape{}, SmallTensorShape{});
+  constexpr bool kTensor = std::is_same_v<T, bfloat16>;
+  if (takes_large_tiles(size)) {
+    start(std::conditional_t<kTensor, LargeTensorShape, LargeFloatShape>{});
   } else {
-    start(LargeFloatShape{}, SmallFloatShape{});
+    start(std::conditional_t<kTensor, SmallTensorShape, SmallFloatShape>{});
   }
+}
+
+// The same with sums as good as double precision beyond stretches of `stretch` terms, a power of two from 1 to 64: the
+// epilogue gets doubles.
+template <bool kATransposed, bool kBTransposed, typename Epilogue>
+void multiply_pairs(OpContext& context, const char* name, const ProductSize& size, const Operand<float>& a,
+                    const Operand<float>& b, int stretch, const Epilogue& epilogue,
+                    const std::array<Access, 4>& touched) {
+  detail::launch_float<SmallFloatShape, kATransposed, kBTransposed, PairSums>(context, name, size, a, b, stretch,
+                                                                              epilogue, touched);
 }
 
 }  // namespace siglip2::cuda

@@ -98,7 +98,7 @@ __device__ __forceinline__ void gather_group(float (&values)[8]) {
 }
 
 template <typename Shape, bool kATransposed, bool kBTransposed, bool kAligned, typename Epilogue>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+__global__ void __launch_bounds__(Shape::kThreads, kAligned ? Shape::kBlocks : 1)
     tensor_product_kernel(ProductGrid grid, Operand<bfloat16> a, Operand<bfloat16> b, Epilogue epilogue) {
   using ATile = TensorTile<Shape::kRows, Shape::kDepth, kATransposed>;
   using BTile = TensorTile<Shape::kColumns, Shape::kDepth, kBTransposed>;

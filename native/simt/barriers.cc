@@ -24,9 +24,9 @@ void acquire(Warp& warp, const Barrier& barrier) {
 
 // Whether the warp's lanes go on.
 bool arrive(Warp& warp, bool wait) {
-  const Io io = *static_cast<Io*>(warp.io[0]);
+  const Io io = warp.io<Io>(0);
   for (int lane = 1; lane < kWarp; ++lane) {
-    const Io& other = *static_cast<Io*>(warp.io[lane]);
+    const Io& other = warp.io<Io>(lane);
     if (other.id != io.id || other.threads != io.threads)
       fail("lanes of a warp disagree about the barrier they are at");
   }
@@ -70,24 +70,24 @@ void check_named(int id, int threads) {
 
 void block_barrier(Site site) {
   if (dropped(site, SiteKind::kBlockBarrier)) return;
-  Io io{0, block.thread_count};
-  meet(kBlockBarrier, &io, site, [](Warp& warp) { return arrive(warp, true); });
+  current->warp->io<Io>(current->lane) = {0, block.thread_count};
+  meet(kBlockBarrier, site, [](Warp& warp) { return arrive(warp, true); });
 }
 
 void named_barrier_wait(int id, int threads, Site site) {
   if (dropped(site, SiteKind::kNamedBarrierWait)) return;
   current->site = site;
   check_named(id, threads);
-  Io io{id, threads};
-  meet(kNamedBarrierWait, &io, site, [](Warp& warp) { return arrive(warp, true); });
+  current->warp->io<Io>(current->lane) = {id, threads};
+  meet(kNamedBarrierWait, site, [](Warp& warp) { return arrive(warp, true); });
 }
 
 void named_barrier_arrive(int id, int threads, Site site) {
   if (dropped(site, SiteKind::kNamedBarrierArrive)) return;
   current->site = site;
   check_named(id, threads);
-  Io io{id, threads};
-  meet(kNamedBarrierArrive, &io, site, [](Warp& warp) { return arrive(warp, false); });
+  current->warp->io<Io>(current->lane) = {id, threads};
+  meet(kNamedBarrierArrive, site, [](Warp& warp) { return arrive(warp, false); });
 }
 
 }  // namespace siglip2::simt

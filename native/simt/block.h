@@ -54,13 +54,13 @@ struct Warp;
 
 struct Thread {
   Fiber fiber;
-  std::uintptr_t stack = 0;  // lowest address
+  std::uintptr_t stack = 0;  // lowest address; 0 before the thread begins
   int index = 0;
   int lane = 0;
   Warp* warp = nullptr;
   Stamp stamp_base = 0;
   bool done = false;
-  // What it waits in, or null; and the last primitive it came to.
+  // What it waits in, when it does; and the last primitive it came to.
   const char* operation = nullptr;
   Site site;
   std::vector<AsyncCopy> copies;  // not yet waited for, oldest first
@@ -71,6 +71,10 @@ struct Thread {
 // kept a warp. `epoch` counts the warp's synchronisations; clock[w] is the last epoch of warp w whose accesses are
 // ordered before what this warp does now. clock[own] is the last epoch that the warp's own lanes have all behind them.
 struct Warp {
+  // What lanes bring to an operation and take from it.
+  struct alignas(64) Exchange {
+    unsigned char bytes[64];
+  } exchange[kWarp];
   int index = 0;
   std::uint32_t ready = 0;    // lanes that can run
   std::uint32_t arrived = 0;  // lanes that wait in `operation` for the others
@@ -78,9 +82,14 @@ struct Warp {
   bool turn_over = false;
   const char* operation = nullptr;
   Site site;
-  void* io[kWarp] = {};
   std::uint32_t epoch = 1;
   std::uint32_t clock[kMostWarps] = {};
+
+  template <typename T>
+  T& io(int lane) {
+    static_assert(sizeof(T) <= sizeof(Exchange));
+    return *reinterpret_cast<T*>(exchange[lane].bytes);
+  }
 };
 
 struct Barrier {
@@ -110,7 +119,7 @@ struct Block {
   std::uint32_t ready_warps = 0;
   Barrier barriers[kBarriers];
   Fiber host;
-  Coordinates coordinates, size, grid;
+  Coordinates coordinates, grid;
   std::uint32_t serial = 0;  // of the block, over all launches
 
   unsigned char* shared = nullptr;

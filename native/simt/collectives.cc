@@ -16,49 +16,50 @@ constexpr char kLoadMatrices[] = "load_matrices";
 constexpr char kMultiply[] = "multiply";
 
 float widen(std::uint32_t bits) {
-  bits <<= 16;
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-// A row of an accumulator, which fits two registers of the plainest vector unit.
-typedef float Row __attribute__((vector_size(32)));
+// Half a row of an accumulator: a register of the plainest vector unit.
+typedef float Half __attribute__((vector_size(16)));
 
 struct MultiplyIo {
-  float* accumulator;
-  const std::uint32_t* a;
-  const std::uint32_t* b;
+  std::uint32_t a[4];
+  std::uint32_t b[2];
+  float sum[4];
 };
 
-// Products are exact in float32; their sum in float32, in order, joins the accumulator at the end, as the hardware's
-// does.
+// Products are exact in float32, and so is their order; the accumulator joins at the end, as on the hardware.
 template <int kDepth>
-void multiply_fragments(const Warp& warp) {
+void multiply_fragments(Warp& warp) {
   float left[16][kDepth];
-  Row right[kDepth];
+  alignas(16) float right[kDepth][8];
   for (int lane = 0; lane < kWarp; ++lane) {
-    const MultiplyIo& mine = *static_cast<const MultiplyIo*>(warp.io[lane]);
+    const MultiplyIo& mine = warp.io<MultiplyIo>(lane);
     const int group = lane / 4, pair = 2 * (lane % 4);
     for (int part = 0; part < kDepth / 8; ++part) {
       const std::uint32_t upper = mine.a[2 * part], lower = mine.a[2 * part + 1], b = mine.b[part];
       const int column = 8 * part + pair;
-      left[group][column] = widen(upper & 0xFFFF);
-      left[group][column + 1] = widen(upper >> 16);
-      left[group + 8][column] = widen(lower & 0xFFFF);
-      left[group + 8][column + 1] = widen(lower >> 16);
-      right[column][group] = widen(b & 0xFFFF);
-      right[column + 1][group] = widen(b >> 16);
+      left[group][column] = widen(upper << 16);
+      left[group][column + 1] = widen(upper & 0xFFFF0000);
+      left[group + 8][column] = widen(lower << 16);
+      left[group + 8][column + 1] = widen(lower & 0xFFFF0000);
+      right[column][group] = widen(b << 16);
+      right[column + 1][group] = widen(b & 0xFFFF0000);
     }
   }
   for (int row = 0; row < 16; ++row) {
-    Row sum = left[row][0] * right[0];
-    for (int k = 1; k < kDepth; ++k)
-      sum += left[row][k] * right[k];
+    Half first{}, second{};
+    for (int k = 0; k < kDepth; ++k) {
+      const float factor = left[row][k];
+      first += factor * *reinterpret_cast<const Half*>(right[k]);
+      second += factor * *reinterpret_cast<const Half*>(right[k] + 4);
+    }
     for (int t = 0; t < 4; ++t) {
-      float* const d = static_cast<const MultiplyIo*>(warp.io[row % 8 * 4 + t])->accumulator + 2 * (row / 8);
-      d[0] += sum[2 * t];
-      d[1] += sum[2 * t + 1];
+      float* const d = warp.io<MultiplyIo>(row % 8 * 4 + t).sum + 2 * (row / 8);
+      d[0] = t < 2 ? first[2 * t] : second[2 * t - 4];
+      d[1] = t < 2 ? first[2 * t + 1] : second[2 * t - 3];
     }
   }
 }
@@ -77,7 +78,7 @@ void fail_ended_lanes(const char* operation) {
 
 void warp_barrier(Site site) {
   if (dropped(site, SiteKind::kWarpBarrier)) return;
-  meet(kWarpBarrier, nullptr, site, [](Warp& warp) {
+  meet(kWarpBarrier, site, [](Warp& warp) {
     warp.clock[warp.index] = warp.epoch;
     advance(warp);
     return true;
@@ -88,14 +89,16 @@ void shuffle(const void* value, void* result, std::size_t bytes, int source, Sit
   struct Io {
     std::uint64_t value;
     int source;
-  } io{0, source};
+  };
+  Io& io = current->warp->io<Io>(current->lane);
   std::memcpy(&io.value, value, bytes == 8 ? 8 : 4);
-  meet(kShuffle, &io, site, [](Warp& warp) {
+  io.source = source;
+  meet(kShuffle, site, [](Warp& warp) {
     std::uint64_t values[kWarp];
     for (int lane = 0; lane < kWarp; ++lane)
-      values[lane] = static_cast<Io*>(warp.io[lane])->value;
+      values[lane] = warp.io<Io>(lane).value;
     for (int lane = 0; lane < kWarp; ++lane) {
-      Io& mine = *static_cast<Io*>(warp.io[lane]);
+      Io& mine = warp.io<Io>(lane);
       mine.value = values[mine.source & (kWarp - 1)];
     }
     return true;
@@ -104,13 +107,14 @@ void shuffle(const void* value, void* result, std::size_t bytes, int source, Sit
 }
 
 std::uint32_t ballot(bool predicate, Site site) {
-  std::uint32_t io = predicate;
-  meet(kBallot, &io, site, [](Warp& warp) {
+  std::uint32_t& io = current->warp->io<std::uint32_t>(current->lane);
+  io = predicate;
+  meet(kBallot, site, [](Warp& warp) {
     std::uint32_t bits = 0;
     for (int lane = 0; lane < kWarp; ++lane)
-      bits |= *static_cast<std::uint32_t*>(warp.io[lane]) << lane;
+      bits |= warp.io<std::uint32_t>(lane) << lane;
     for (int lane = 0; lane < kWarp; ++lane)
-      *static_cast<std::uint32_t*>(warp.io[lane]) = bits;
+      warp.io<std::uint32_t>(lane) = bits;
     return true;
   });
   return io;
@@ -118,37 +122,40 @@ std::uint32_t ballot(bool predicate, Site site) {
 
 void load_matrices(std::uint32_t* registers, int count, bool transposed, const void* shared_row, Site site) {
   struct Io {
-    std::uint32_t* registers;
-    const std::uint16_t* row;
-    std::size_t offset;
-  } io{registers, static_cast<const std::uint16_t*>(shared_row), 0};
+    std::uint32_t registers[4];
+    std::uint32_t offset;
+  };
+  Io& io = current->warp->io<Io>(current->lane);
   if (current->lane < 8 * count) {
     check_alignment(shared_row, 16, site);
-    io.offset = shared_offset(shared_row, 16);
+    io.offset = static_cast<std::uint32_t>(shared_offset(shared_row, 16));
   }
-  meet(kLoadMatrices, &io, site, [count, transposed](Warp& warp) {
+  meet(kLoadMatrices, site, [count, transposed](Warp& warp) {
     const Thread* const lanes = &block.threads[static_cast<std::size_t>(warp.index * kWarp)];
     for (int lane = 0; lane < 8 * count; ++lane)
-      shared_read(lanes[lane], static_cast<Io*>(warp.io[lane])->offset, 16);
+      shared_read(lanes[lane], warp.io<Io>(lane).offset, 16);
     for (int matrix = 0; matrix < count; ++matrix) {
       std::uint16_t elements[8][8];
       for (int row = 0; row < 8; ++row)
-        std::memcpy(elements[row], static_cast<Io*>(warp.io[8 * matrix + row])->row, 16);
+        std::memcpy(elements[row], block.shared + warp.io<Io>(8 * matrix + row).offset, 16);
       for (int lane = 0; lane < kWarp; ++lane) {
         const int group = lane / 4, pair = 2 * (lane % 4);
         const std::uint32_t first = transposed ? elements[pair][group] : elements[group][pair];
         const std::uint32_t second = transposed ? elements[pair + 1][group] : elements[group][pair + 1];
-        static_cast<Io*>(warp.io[lane])->registers[matrix] = first | second << 16;
+        warp.io<Io>(lane).registers[matrix] = first | second << 16;
       }
     }
     block.statistics.matrix_loads += static_cast<std::uint64_t>(count);
     return true;
   });
+  std::memcpy(registers, io.registers, static_cast<std::size_t>(count) * sizeof *registers);
 }
 
 void multiply(float* accumulator, const std::uint32_t* a, const std::uint32_t* b, int depth, Site site) {
-  MultiplyIo io{accumulator, a, b};
-  meet(kMultiply, &io, site, [depth](Warp& warp) {
+  MultiplyIo& io = current->warp->io<MultiplyIo>(current->lane);
+  std::memcpy(io.a, a, depth == 16 ? 16 : 8);
+  std::memcpy(io.b, b, depth == 16 ? 8 : 4);
+  meet(kMultiply, site, [depth](Warp& warp) {
     if (depth == 16) {
       multiply_fragments<16>(warp);
     } else {
@@ -157,6 +164,8 @@ void multiply(float* accumulator, const std::uint32_t* a, const std::uint32_t* b
     ++block.statistics.multiplications;
     return true;
   });
+  for (int i = 0; i < 4; ++i)
+    accumulator[i] += io.sum[i];
 }
 
 void check_alignment(const void* address, std::size_t bytes, Site site) {

@@ -12,11 +12,11 @@ inline bool same_place(Site a, Site b) {
   return a.line == b.line && (a.file == b.file || __builtin_strcmp(a.file, b.file) == 0);
 }
 
-// All 32 lanes come to the same operation at the same place, each with its `io`. The last one calls execute(warp),
-// which says whether the lanes go on; otherwise they stay parked until make_ready. `operation` is compared by its
-// address.
+// All 32 lanes come to the same operation at the same place, each with its Warp::io. The last one calls
+// execute(warp), which says whether the lanes go on; otherwise they stay parked until make_ready. `operation` is
+// compared by its address.
 template <typename Execute>
-void meet(const char* operation, void* io, Site site, Execute execute) {
+void meet(const char* operation, Site site, Execute execute) {
   Thread& me = *current;
   Warp& warp = *me.warp;
   me.site = site;
@@ -29,7 +29,6 @@ void meet(const char* operation, void* io, Site site, Execute execute) {
     fail_divergent(operation, site);
   }
   me.operation = operation;
-  warp.io[me.lane] = io;
   warp.arrived |= 1u << me.lane;
   if (warp.arrived == ~0u) {
     warp.arrived = 0;

@@ -25,6 +25,8 @@ struct Range {
 
 std::vector<Range> ranges;
 Range* last_range = nullptr;
+// Of the kernel's parameters.
+std::uintptr_t parameters_begin = 0, parameters_bytes = 0;
 
 // A 4-byte word: `cell` as in shared memory, for the block `serial`; bytes that it has read and written; and those that
 // earlier blocks of the launch have.
@@ -223,11 +225,12 @@ void declare_global(const GlobalMemory& memory, const KernelCall& call) {
   for (Range& range : ranges)
     for (const Range& other : ranges)
       if (other.writable && range.begin < other.end && other.begin < range.end) range.remembered = true;
-  const auto parameters = reinterpret_cast<std::uintptr_t>(call.data);
-  ranges.push_back({parameters, parameters + call.bytes, call.bytes, 0, 0, 0, false, false});
+  parameters_begin = reinterpret_cast<std::uintptr_t>(call.data);
+  parameters_bytes = call.bytes;
 }
 
 void global_access(const Thread& thread, std::uintptr_t address, std::size_t bytes, bool write) {
+  if (!write && address - parameters_begin < parameters_bytes) return;
   (write ? block.statistics.global_bytes_written : block.statistics.global_bytes_read) += bytes;
   if (!check_declared(thread, address, bytes, write)) return;
   for (const std::uintptr_t end = address + bytes; address < end;) {

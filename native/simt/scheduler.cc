@@ -24,22 +24,31 @@ std::uint64_t first_seed() {
   return set != nullptr ? std::strtoull(set, nullptr, 10) : std::random_device{}() % 1'000'000;
 }
 
-constexpr std::size_t kPage = 4096;
-constexpr std::size_t kStackStride = kStackBytes + kPage;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-// Stacks for all threads that a block can have, each above a page that may not be touched. The system provides memory
-// only for what is used.
+// Stacks for all threads that a block can have. In huge pages: every switch of threads touches another stack, and would
+// miss the address translation cache otherwise. A thread that overruns its stack is found by the memory hooks.
 unsigned char* stacks() {
   static unsigned char* const memory = [] {
-    const std::size_t bytes = kStackStride * kMostThreads;
+    const std::size_t bytes = kStackBytes * kMostThreads + 2 * kHugePage;
     void* const mapped =
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw Error(kErrorOutOfMemory, "no memory for the stacks of the emulated device");
-    for (int i = 0; i < kMostThreads; ++i)
-      mprotect(static_cast<unsigned char*>(mapped) + static_cast<std::size_t>(i) * kStackStride, kPage, PROT_NONE);
-    return static_cast<unsigned char*>(mapped);
+    const auto start = (reinterpret_cast<std::uintptr_t>(mapped) / kHugePage + 1) * kHugePage;
+    auto* const memory = reinterpret_cast<unsigned char*>(start);
+    (void)madvise(memory, kStackBytes * kMostThreads, MADV_HUGEPAGE);
+    return memory;
   }();
   return memory;
+}
+
+// Lowest addresses of the stacks that no thread of the block uses.
+std::vector<std::uintptr_t> free_stacks;
+
+void free_all_stacks() {
+  free_stacks.clear();
+  for (auto i = static_cast<std::size_t>(block.thread_count); i-- > 0;)
+    free_stacks.push_back(reinterpret_cast<std::uintptr_t>(stacks()) + i * kStackBytes);
 }
 
 Thread& thread_of(const Warp& warp, int lane) {
@@ -110,23 +119,44 @@ void end_thread(Thread& me) {
          describe(warp.site));
   me.done = true;
   warp.done |= 1u << me.lane;
-  if (--block.threads_left == 0) {
-    for (const Barrier& barrier : block.barriers)
-      if (barrier.arrived != 0)
-        fail("the block ends while barrier " + std::to_string(&barrier - block.barriers) + " has " +
-             std::to_string(barrier.arrived) + " arrivals of " + std::to_string(barrier.expected));
-    Fiber::switch_to(me.fiber, block.host);
-  }
   leave(me);
-  Thread& next = pick(warp);
-  current = &next;
-  Fiber::switch_to(me.fiber, next.fiber);
+  if (--block.threads_left != 0) return;
+  for (const Barrier& barrier : block.barriers)
+    if (barrier.arrived != 0)
+      fail("the block ends while barrier " + std::to_string(&barrier - block.barriers) + " has " +
+           std::to_string(barrier.arrived) + " arrivals of " + std::to_string(barrier.expected));
+  Fiber::switch_to(me.fiber, block.host);
 }
 
+// Where fibers begin: runs threads one after the other, as long as the next one has not begun elsewhere. Threads that
+// never wait thus share one stack.
 void enter() {
-  block.call->run(block.call->data);
-  end_thread(*current);
-  __builtin_unreachable();
+  for (;;) {
+    Thread& me = *current;
+    block.call->run(block.call->data);
+    end_thread(me);
+    Thread& next = pick(*me.warp);
+    current = &next;
+    if (next.stack == 0) {
+      next.stack = me.stack;
+      continue;
+    }
+    free_stacks.push_back(me.stack);
+    Fiber::switch_to(me.fiber, next.fiber);
+    __builtin_unreachable();
+  }
+}
+
+void go_to(Fiber& from, Thread& next) {
+  current = &next;
+  if (next.stack == 0) {
+    next.stack = free_stacks.back();
+    free_stacks.pop_back();
+    // The warm ends of stacks should not share cache sets.
+    const std::size_t used = kStackBytes - next.stack / kStackBytes % 32 * 448;
+    next.fiber.prepare(reinterpret_cast<unsigned char*>(next.stack), used, enter);
+  }
+  Fiber::switch_to(from, next.fiber);
 }
 
 void prepare_launch(int threads) {
@@ -140,8 +170,8 @@ void prepare_launch(int threads) {
       thread.index = static_cast<int>(i);
       thread.lane = thread.index % kWarp;
       thread.warp = &block.warps[thread.index / kWarp];
+      thread.warp->index = thread.index / kWarp;
       thread.stamp_base = static_cast<Stamp>(i) << kEpochBits;
-      thread.stack = reinterpret_cast<std::uintptr_t>(stacks()) + i * kStackStride + kPage;
     }
   }
   settings.launches++;
@@ -161,21 +191,21 @@ void prepare_block() {
     barrier = {};
   for (int i = 0; i < block.warp_count; ++i) {
     Warp& warp = block.warps[i];
-    warp = {};
-    warp.index = i;
     warp.ready = ~0u;
+    warp.arrived = warp.done = 0;
+    warp.turn_over = false;
+    warp.epoch = 1;
+    std::memset(warp.clock, 0, sizeof warp.clock);
   }
   block.ready_warps = block.warp_count == kMostWarps ? ~0u : (1u << block.warp_count) - 1;
   for (int i = 0; i < block.thread_count; ++i) {
     Thread& thread = block.threads[static_cast<std::size_t>(i)];
     thread.done = false;
-    thread.operation = nullptr;
     thread.site = {};
     reset_copies(thread);
-    // Tops at different distances from the page, so that the warm ends of stacks do not share cache sets.
-    const std::size_t used = kStackBytes - static_cast<std::size_t>(i) % 32 * 448;
-    thread.fiber.prepare(reinterpret_cast<unsigned char*>(thread.stack), used, enter);
+    thread.stack = 0;
   }
+  free_all_stacks();
   block.threads_left = block.thread_count;
   std::memset(block.shared, 0xFF, block.shared_bytes);
   reset_shared_shadow();
@@ -187,8 +217,7 @@ void prepare_block() {
 void run_block() {
   prepare_block();
   current = block.threads.data();
-  current = &pick(block.warps[block.warp_count - 1]);
-  Fiber::switch_to(block.host, current->fiber);
+  go_to(block.host, pick(block.warps[block.warp_count - 1]));
   current = nullptr;
   if (!block.failure.empty()) throw Error(kErrorCuda, block.failure);
 }
@@ -214,7 +243,7 @@ class BlockOrder {
 };
 
 unsigned char* shared_arena() {
-  static auto* const memory = static_cast<unsigned char*>(std::aligned_alloc(kPage, kMostSharedBytes));
+  static auto* const memory = static_cast<unsigned char*>(std::aligned_alloc(1024, kMostSharedBytes));
   return memory;
 }
 
@@ -226,14 +255,10 @@ void park() {
   Thread& me = *current;
   leave(me);
   Thread& next = pick(*me.warp);
-  if (&next == &me) return;
-  current = &next;
-  Fiber::switch_to(me.fiber, next.fiber);
+  if (&next != &me) go_to(me.fiber, next);
 }
 
 void make_ready(Warp& warp) {
-  for (int lane = 0; lane < kWarp; ++lane)
-    thread_of(warp, lane).operation = nullptr;
   warp.ready = ~0u;
   warp.turn_over = true;
   block.ready_warps |= 1u << warp.index;
@@ -258,7 +283,6 @@ void launch(const char* name, std::int64_t blocks, std::int64_t blocks_y, int th
 
   block.kernel_name = name;
   block.call = &kernel;
-  block.size = {static_cast<unsigned>(threads), 1, 1};
   block.grid = {static_cast<unsigned>(blocks), static_cast<unsigned>(blocks_y), 1};
   block.shared = shared_arena();
   block.shared_bytes = shared_bytes;
@@ -277,17 +301,23 @@ void launch(const char* name, std::int64_t blocks, std::int64_t blocks_y, int th
   }
 }
 
-Coordinates thread_coordinates() {
-  return {static_cast<unsigned>(current->index), 0, 0};
+unsigned thread_index() {
+  return static_cast<unsigned>(current->index);
 }
-Coordinates block_coordinates() {
-  return block.coordinates;
+unsigned block_index_x() {
+  return block.coordinates.x;
 }
-Coordinates block_size() {
-  return block.size;
+unsigned block_index_y() {
+  return block.coordinates.y;
 }
-Coordinates grid_size() {
-  return block.grid;
+unsigned block_threads() {
+  return static_cast<unsigned>(block.thread_count);
+}
+unsigned grid_blocks_x() {
+  return block.grid.x;
+}
+unsigned grid_blocks_y() {
+  return block.grid.y;
 }
 unsigned char* shared_memory() {
   return block.shared;

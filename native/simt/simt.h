@@ -25,10 +25,12 @@ struct Coordinates {
 
 // The same for a thread as long as it lives, so that compilers may ask once.
 #define SIGLIP2_SIMT_CONSTANT __attribute__((const))
-SIGLIP2_SIMT_CONSTANT Coordinates thread_coordinates();
-SIGLIP2_SIMT_CONSTANT Coordinates block_coordinates();
-SIGLIP2_SIMT_CONSTANT Coordinates block_size();
-SIGLIP2_SIMT_CONSTANT Coordinates grid_size();
+SIGLIP2_SIMT_CONSTANT unsigned thread_index();
+SIGLIP2_SIMT_CONSTANT unsigned block_index_x();
+SIGLIP2_SIMT_CONSTANT unsigned block_index_y();
+SIGLIP2_SIMT_CONSTANT unsigned block_threads();
+SIGLIP2_SIMT_CONSTANT unsigned grid_blocks_x();
+SIGLIP2_SIMT_CONSTANT unsigned grid_blocks_y();
 SIGLIP2_SIMT_CONSTANT unsigned char* shared_memory();
 #undef SIGLIP2_SIMT_CONSTANT
 

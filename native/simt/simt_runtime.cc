@@ -1,4 +1,5 @@
 // The runtime (cuda/runtime.h) of the emulated device. All work is done when a function returns.
+#include <chrono>
 #include <cstring>
 
 #include "cuda/cublaslt.h"
@@ -49,6 +50,18 @@ int multiprocessors(const OpContext&) {
 std::size_t l2_bytes(const OpContext&) {
   return std::size_t{1} << 20;
 }
+
+// There is no other clock than the host's, and no cache.
+namespace {
+std::chrono::steady_clock::time_point timer_began;
+}  // namespace
+void timer_start(OpContext&) {
+  timer_began = std::chrono::steady_clock::now();
+}
+double timer_stop(OpContext&) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - timer_began).count();
+}
+void flush_l2(OpContext&) {}
 
 }  // namespace siglip2::cuda::runtime
 

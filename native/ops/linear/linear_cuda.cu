@@ -4,11 +4,12 @@
 // Floor: 2 · rows · in_features · out_features operations at the speed of the tensor cores (bfloat16), from some 300
 // rows on; below, one read of the weight. Bias, activation and residual cost no pass of their own.
 //
-// Plan: cuda/matrix_product.cuh with rows of the input against rows of the packed weight, which is stored as it is in
-// a checkpoint (pack_weight_cuda.cu). A thread loads its eight biases once, and reads the residual and writes the
-// output 16 bytes at a time.
+// Plan: cuBLASLt, where it is there (cuda/cublaslt.h). Else cuda/matrix_product.cuh with rows of the input against rows
+// of the packed weight, which is stored as it is in a checkpoint (pack_weight_cuda.cu). A thread loads its eight biases
+// once, and reads the residual and writes the output 16 bytes at a time.
 #include "ops/linear/linear.h"
 
+#include "cuda/cublaslt.h"
 #include "cuda/dtype_switch.h"
 #include "cuda/gelu_tanh.cuh"
 #include "cuda/kernels.h"
@@ -88,6 +89,13 @@ void multiply(OpContext& context, const LinearArgs& args) {
 }  // namespace
 
 void linear_cuda(OpContext& context, const LinearArgs& args) {
+  ConstMatrixView weight = matrix_of(args.weight);
+  weight.columns = args.weight.in_features;
+  const bool gelu = args.activation == Activation::kGeluTanh;
+  if (!(gelu && args.residual.data != nullptr) &&
+      matmul(context, {args.input, weight, false, false, args.bias, gelu, args.residual, args.output})) {
+    return;
+  }
   with_activation_type(args.output.dtype, [&](auto type) { multiply<decltype(type)>(context, args); });
 }
 
