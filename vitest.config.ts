@@ -25,6 +25,9 @@ const kernelTests = [
   'test/training/gradients.test.ts',
 ];
 
+/** What runs on every device. */
+const gpuTests = ['test/native/ops/convert.test.ts'];
+
 export default defineConfig({
   test: {
     // Native work uses every core itself: more than two test processes only fight for them.
@@ -35,6 +38,8 @@ export default defineConfig({
         extends: true as const,
         test: { name: isa, include: kernelTests, env: { SIGLIP2_ISA: isa } },
       })),
+      // The emulated GPU; see test/support/devices.ts.
+      { extends: true, test: { name: 'simt', include: gpuTests, env: { SIGLIP2_TEST_DEVICE: 'simt' } } },
     ],
     testTimeout: 60_000,
     hookTimeout: 60_000,

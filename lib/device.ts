@@ -12,39 +12,56 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}` | 'simt' | 'refe
 /** Element types of computation. What a device cannot do is ERR_SIGLIP_UNSUPPORTED and names what it can. */
 export type DType = 'float32' | 'bfloat16' | 'float16' | 'int8';
 
-/**
- * The name of an existing device, with `auto` resolved.
- * @throws TypeError for something that is no device name
- * @throws SiglipError ERR_SIGLIP_NO_DEVICE when the machine or this build does not have it
- */
-export function resolveDevice(argument: string, device: unknown): string {
-  if (device === undefined || device === 'auto') return 'cpu';
-  if (typeof device !== 'string' || !/^(cpu|cuda(:\d+)?|simt|reference)$/.test(device))
-    throw wrongType(argument, '"auto", "cpu", "cuda", "cuda:N", "simt" or "reference"', device);
-  const known = native()
-    .describe()
-    .devices.map((entry) => entry.name);
-  if (!known.includes(device))
-    throw new SiglipError(
-      'ERR_SIGLIP_NO_DEVICE',
-      `${argument}: device "${device}" is not available in this build; available: ${known.join(', ')}`,
-      { details: { device, available: known } },
-    );
-  return device;
+/** What `auto` chooses, and why. */
+export function chooseDevice(): { device: string; reason: string } {
+  const { devices, noCuda } = native().describe();
+  const cuda = devices.find(({ name }) => name === 'cuda');
+  return cuda === undefined
+    ? { device: 'cpu', reason: noCuda ?? 'there is no CUDA device' }
+    : { device: cuda.name, reason: cuda.description };
 }
 
 /**
- * The element type to compute in, with `auto` resolved.
+ * The name of an existing device, with `auto` resolved.
+ * @throws TypeError for something that is no device name
+ * @throws SiglipError ERR_SIGLIP_NO_DEVICE, with the reason, when it cannot be used
+ */
+export function resolveDevice(argument: string, device: unknown): string {
+  if (device === undefined || device === 'auto') return chooseDevice().device;
+  if (typeof device !== 'string' || !/^(cpu|cuda(:\d+)?|simt|reference)$/.test(device))
+    throw wrongType(argument, '"auto", "cpu", "cuda", "cuda:N", "simt" or "reference"', device);
+  try {
+    return native().openDevice(device);
+  } catch (error) {
+    if (!(error instanceof SiglipError)) throw error;
+    const available = native()
+      .describe()
+      .devices.map(({ name }) => name);
+    throw new SiglipError(error.code, `${argument}: ${error.message}`, { details: { device, available } });
+  }
+}
+
+/** Element types that a device computes in, the one that `auto` means first. */
+function computeTypes(device: string): DType[] {
+  if (device.startsWith('cuda')) return ['bfloat16', 'float32'];
+  return device === 'simt' ? ['float32', 'bfloat16'] : ['float32'];
+}
+
+/**
+ * The element type to compute in, with `auto` resolved: bfloat16 on CUDA devices, float32 elsewhere.
  * @throws SiglipError ERR_SIGLIP_UNSUPPORTED when the device cannot compute in it
  */
 export function resolveDType(argument: string, dtype: unknown, device: string): DType {
-  if (dtype === undefined || dtype === 'auto' || dtype === 'float32') return 'float32';
-  if (dtype !== 'bfloat16' && dtype !== 'float16' && dtype !== 'int8')
+  const supported = computeTypes(device);
+  if (dtype === undefined || dtype === 'auto') return supported[0] as DType;
+  if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16' && dtype !== 'int8')
     throw wrongType(argument, '"auto", "float32", "bfloat16", "float16" or "int8"', dtype);
+  if (supported.includes(dtype)) return dtype;
   throw new SiglipError(
     'ERR_SIGLIP_UNSUPPORTED',
-    `${argument}: device "${device}" cannot compute in ${describe(dtype)}; it can in "float32"`,
-    { details: { device, dtype, supported: ['float32'] } },
+    `${argument}: device "${device}" cannot compute in ${describe(dtype)}; it can in ` +
+      supported.map((name) => `"${name}"`).join(' and '),
+    { details: { device, dtype, supported } },
   );
 }
 

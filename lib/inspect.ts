@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { chooseDevice } from './device.js';
 import { SiglipError } from './errors.js';
-import { loadNative, type NativeAttempt, type NativeDescription } from './native.js';
+import { loadNative, type NativeAttempt, type NativeDescription, type NativeDeviceFacts } from './native.js';
 import loader from './native-loader.cjs';
 
 /** What {@link inspect} reports; the first thing a bug report should hold. */
@@ -26,9 +27,11 @@ export interface Inspection {
     /** Bytes that could be allocated now. */
     availableMemory: number;
   };
-  devices: { name: string; description: string }[];
+  /** Devices that can be used; `facts` of GPUs. */
+  devices: { name: string; description: string; facts?: NativeDeviceFacts }[];
   /** What `device: 'auto'` chooses, and why. */
   auto?: { device: string; reason: string };
+  /** Whether there is a CUDA device; its name, or why there is none and what to do about it. */
   gpu: { available: boolean; reason: string };
   sharp?: { version: string; libvips: string };
 }
@@ -39,7 +42,6 @@ export async function inspect(): Promise<Inspection> {
   const manifest = JSON.parse(readFileSync(path.join(loader.packageRoot, 'package.json'), 'utf8')) as {
     version: string;
   };
-  const noGpu = 'this version has no CUDA backend';
   const inspection: Inspection = {
     version: manifest.version,
     node: process.version,
@@ -48,7 +50,7 @@ export async function inspect(): Promise<Inspection> {
     ...(header.glibcVersionRuntime === undefined ? {} : { libc: `glibc ${header.glibcVersionRuntime}` }),
     binaries: [],
     devices: [],
-    gpu: { available: false, reason: noGpu },
+    gpu: { available: false, reason: 'no native binary could be loaded' },
     ...(await sharpVersions()),
   };
   let description: NativeDescription;
@@ -63,12 +65,14 @@ export async function inspect(): Promise<Inspection> {
     return inspection;
   }
   const { cores, instructionSets, instructionSet, availableMemory, devices } = description;
+  const auto = chooseDevice();
   const model = header.cpus?.[0]?.model ?? 'unknown';
   return {
     ...inspection,
     cpu: { model, cores, instructionSets, instructionSet, availableMemory },
     devices,
-    auto: { device: 'cpu', reason: noGpu },
+    auto,
+    gpu: { available: auto.device !== 'cpu', reason: auto.reason },
   };
 }
 

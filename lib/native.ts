@@ -18,13 +18,28 @@ export type TensorHandle = NativeHandle<'tensor'>;
 export type TrainerHandle = NativeHandle<'trainer'>;
 export type CancelHandle = NativeHandle<'cancel'>;
 
+/** What a device library says of one of its devices. */
+export interface NativeDeviceFacts {
+  name: string;
+  architecture: string;
+  memoryBytes: number;
+  freeBytes: number;
+  multiprocessors: number;
+  /** 13000 is 13.0. */
+  driverVersion: number;
+  /** Something the user should know, or empty. */
+  notice: string;
+}
+
 /** What the binary and the machine offer. */
 export interface NativeDescription {
   instructionSets: { name: string; compiled: boolean; supported: boolean }[];
   instructionSet: string;
   cores: number;
   availableMemory: number;
-  devices: { name: string; description: string }[];
+  devices: { name: string; description: string; facts?: NativeDeviceFacts }[];
+  /** Why there is no CUDA device; absent when there is one. */
+  noCuda?: string;
 }
 
 export interface NativeCheckpointFile {
@@ -168,6 +183,10 @@ type KernelFunction = (args: Record<string, unknown> & { threads: number }) => P
 /** The addon's exports. Arguments are documented beside the functions in native/addon/. */
 export interface NativeAddon {
   describe(): NativeDescription;
+  /** The device's own name; ERR_SIGLIP_NO_DEVICE with the reason when it cannot be used. */
+  openDevice(name: string): string;
+  /** A command to the emulated device; for tests only. */
+  simtControl(command: string): string;
   createCancelToken(): CancelHandle;
   cancel(token: CancelHandle): void;
   release(handle: NativeHandle<string>): void;
@@ -241,6 +260,7 @@ export interface NativeAddon {
   layerNorm: KernelFunction;
   gelu: KernelFunction;
   l2Normalize: KernelFunction;
+  convert: KernelFunction;
   attention: KernelFunction;
   attentionBackward: KernelFunction;
   mapPool: KernelFunction;

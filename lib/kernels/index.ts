@@ -16,6 +16,8 @@ export {
 } from './attention.js';
 export { positionEmbeddingBackward, tokenEmbeddingBackward } from './embedding-backward.js';
 export {
+  type ActivationDType,
+  convert,
   gelu,
   l2Normalize,
   layerNorm,
@@ -36,17 +38,26 @@ export { Tensor, type TensorDType } from './tensor.js';
 export interface DeviceInfo {
   name: string;
   kind: 'cpu' | 'cuda' | 'simt' | 'reference';
-  /** For instance the instruction set of the CPU kernels. */
+  /** For instance the instruction set of the CPU kernels, or the GPU's model. */
   description: string;
+  /** GPUs only. */
+  facts?: {
+    name: string;
+    /** For instance `sm_90`. */
+    architecture: string;
+    memoryBytes: number;
+    freeBytes: number;
+    multiprocessors: number;
+    /** 13000 is 13.0. */
+    driverVersion: number;
+    /** Something to know about this device, or empty. */
+    notice: string;
+  };
 }
 
-/** The devices that tensors can live on. */
+/** The devices that tensors can live on. The emulated one is among them once something has asked for it. */
 export function devices(): DeviceInfo[] {
   return native()
     .describe()
-    .devices.map(({ name, description }) => ({
-      name,
-      kind: name.replace(/:\d+$/, '') as DeviceInfo['kind'],
-      description,
-    }));
+    .devices.map((device) => ({ ...device, kind: device.name.replace(/:\d+$/, '') as DeviceInfo['kind'] }));
 }

@@ -14,6 +14,7 @@ type KernelName =
   | 'layerNorm'
   | 'gelu'
   | 'l2Normalize'
+  | 'convert'
   | 'attention'
   | 'attentionBackward'
   | 'mapPool'

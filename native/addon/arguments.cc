@@ -134,6 +134,13 @@ Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& valu
   return array;
 }
 
+DType to_dtype(const Napi::Value& value) {
+  const std::string name = to_string(value, "dtype");
+  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kUInt8})
+    if (name == name_of(dtype)) return dtype;
+  throw Error(kErrorUnsupported, "dtype: tensors may be float32, float16, bfloat16, int32 or uint8, not " + name);
+}
+
 DType to_stored_dtype(const Napi::Value& value) {
   const std::string name = to_string(value, "dtype");
   if (name == "F32" || name == "float32") return DType::kFloat32;

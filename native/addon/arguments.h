@@ -38,6 +38,9 @@ Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values);
 Napi::Int32Array from_int32s(Napi::Env env, const std::vector<std::int32_t>& values);
 Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& values);
 
+// The name of an element type. ERR_SIGLIP_UNSUPPORTED for others.
+DType to_dtype(const Napi::Value& value);
+
 // A type that checkpoints store floating-point numbers in, as safetensors names it. ERR_SIGLIP_CHECKPOINT for others.
 DType to_stored_dtype(const Napi::Value& value);
 

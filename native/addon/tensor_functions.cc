@@ -1,20 +1,15 @@
 // Tensors of the kernel API: creating them from JavaScript data and reading them back.
+#include <cstdlib>
 #include <cstring>
+#include <string>
+#include <vector>
 
-#include "addon/handles.h"
-#include "addon/promise_task.h"
+#include "addon/kernel_arguments.h"
 #include "tensor/convert.h"
 #include "tensor/shape_check.h"
 
 namespace siglip2::addon {
 namespace {
-
-DType to_dtype(const Napi::Value& value) {
-  const std::string name = to_string(value, "dtype");
-  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kUInt8})
-    if (name == name_of(dtype)) return dtype;
-  throw Error(kErrorUnsupported, "dtype: tensors may be float32, float16, bfloat16, int32 or uint8, not " + name);
-}
 
 // createTensor(device, dtype, shape, data): data are the elements' bytes.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
@@ -29,9 +24,13 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
       if (elements < 0 || size > 2147483647) throw Error(kErrorShape, "shape: a size is out of range");
     if (elements * static_cast<std::int64_t>(size_of(tensor->dtype)) != static_cast<std::int64_t>(bytes.size()))
       throw Error(kErrorShape, "data: its length does not fit the shape");
-    tensor->buffer = DeviceBuffer(*tensor->device, bytes.size());
-    OpContext context;
-    tensor->device->table().copy_to_device(context, tensor->buffer.data(), bytes.data(), bytes.size());
+    Device& device = *tensor->device;
+    const auto upload = [&] {
+      tensor->buffer = DeviceBuffer(device, bytes.size());
+      OpContext context = device.context();
+      device.table().copy_to_device(context, tensor->buffer.data(), bytes.data(), bytes.size());
+    };
+    device.table().host_memory ? upload() : device.executor().run_and_wait(upload);
     return make_handle(info.Env(), tensor, static_cast<std::int64_t>(bytes.size()));
   });
 }
@@ -43,7 +42,7 @@ Napi::Value read_tensor_values(const Napi::CallbackInfo& info) {
     return Environment::of(info.Env()).submit(info.Env(), tensor->device->executor(), nullptr, [=]() -> Finish {
       const auto count = static_cast<std::size_t>(tensor->elements());
       std::vector<std::uint8_t> bytes(count * size_of(tensor->dtype));
-      OpContext context;
+      OpContext context = tensor->device->context();
       tensor->device->table().copy_to_host(context, bytes.data(), tensor->buffer.data(), bytes.size());
       auto values = std::make_shared<std::vector<float>>(count);
       if (tensor->dtype == DType::kInt32) {
@@ -63,6 +62,20 @@ Napi::Value read_tensor_values(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+bool poisoning() {
+  static const bool wanted = [] {
+    const char* const value = std::getenv("SIGLIP2_POISON");
+    return value != nullptr && std::string(value) == "1";
+  }();
+  return wanted;
+}
+
+void poison(Device& device, const DeviceBuffer& buffer) {
+  const std::vector<std::uint8_t> ones(buffer.bytes(), 0xff);
+  OpContext context = device.context();
+  device.table().copy_to_device(context, buffer.data(), ones.data(), ones.size());
+}
 
 void add_tensor_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("createTensor", Napi::Function::New(env, create_tensor, "createTensor"));

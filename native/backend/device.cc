@@ -1,7 +1,10 @@
 #include "backend/device.h"
 
+#include <map>
+#include <mutex>
 #include <utility>
 
+#include "backend/device_libraries.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/cpu_features.h"
 #include "cpu/memory.h"
@@ -9,7 +12,10 @@
 
 namespace siglip2 {
 
-std::vector<Device*> all_devices() {
+namespace {
+
+// The devices of the host: the CPU, and the oracle of the tests.
+const std::vector<Device*>& host_devices() {
   // Never destroyed: work may still be running while the process exits.
   static const auto* const devices = new std::vector<Device*>{
       new Device("cpu", cpu::chosen_instruction_set(), cpu::cpu_table()),
@@ -18,13 +24,71 @@ std::vector<Device*> all_devices() {
   return *devices;
 }
 
-Device& find_device(const std::string& name) {
-  std::string known;
-  for (Device* device : all_devices()) {
-    if (device->name() == name) return *device;
-    known += known.empty() ? device->name() : ", " + device->name();
+std::string name_of_device(const DeviceLibrary& library, int ordinal) {
+  return ordinal == 0 ? library.kind : std::string(library.kind) + ":" + std::to_string(ordinal);
+}
+
+std::string describe(const DeviceFacts& facts) {
+  return std::string(facts.name) + (facts.architecture[0] == 0 ? "" : std::string(", ") + facts.architecture);
+}
+
+// The device of a library, opened on first use.
+Device& open_device(const DeviceLibrary& library, int ordinal) {
+  static auto* const mutex = new std::mutex;
+  static auto* const devices = new std::map<std::string, Device*>;
+  const std::lock_guard<std::mutex> lock(*mutex);
+  const std::string name = name_of_device(library, ordinal);
+  Device*& device = (*devices)[name];
+  if (device == nullptr) {
+    DeviceFacts facts;
+    library.facts(ordinal, &facts);
+    device = new Device(name, describe(facts), *library.table, library.open(ordinal));
   }
-  throw Error(kErrorNoDevice, "device \"" + name + "\" does not exist here; there are: " + known);
+  return *device;
+}
+
+// The number after "cuda:", or −1.
+int ordinal_of(const std::string& digits) {
+  if (digits.empty() || digits.size() > 4 || digits.find_first_not_of("0123456789") != std::string::npos) return -1;
+  return std::stoi(digits);
+}
+
+}  // namespace
+
+Device& find_device(const std::string& name) {
+  for (Device* device : host_devices())
+    if (device->name() == name) return *device;
+
+  std::string reason = "there is no device of that name";
+  const bool simt = name == "simt";
+  if (simt || name.rfind("cuda", 0) == 0) {
+    const OpenedLibrary& opened = simt ? simt_library() : cuda_library();
+    int ordinal = -1;
+    if (simt || name == "cuda") ordinal = 0;
+    if (name.rfind("cuda:", 0) == 0) ordinal = ordinal_of(name.substr(5));
+    if (ordinal >= 0 && ordinal < opened.devices) return open_device(*opened.library, ordinal);
+    if (opened.devices == 0) reason = opened.reason;
+  }
+  std::string known;
+  for (const DeviceListing& device : list_devices())
+    known += known.empty() ? device.name : ", " + device.name;
+  throw Error(kErrorNoDevice, "device \"" + name + "\" is not available: " + reason + "; available: " + known);
+}
+
+std::vector<DeviceListing> list_devices() {
+  std::vector<DeviceListing> listings;
+  for (const Device* device : host_devices())
+    listings.push_back({device->name(), device->description(), std::nullopt});
+  const auto add = [&](const OpenedLibrary& opened) {
+    for (int ordinal = 0; ordinal < opened.devices; ++ordinal) {
+      DeviceFacts facts;
+      opened.library->facts(ordinal, &facts);
+      listings.push_back({name_of_device(*opened.library, ordinal), describe(facts), facts});
+    }
+  };
+  add(cuda_library());
+  if (simt_library_opened()) add(simt_library());
+  return listings;
 }
 
 void require_host_memory(std::size_t bytes) {
@@ -34,8 +98,22 @@ void require_host_memory(std::size_t bytes) {
 DeviceBuffer::DeviceBuffer(Device& device, std::size_t bytes)
     : device_(&device), data_(device.table().allocate(device.state(), bytes)), bytes_(bytes) {}
 
+void DeviceBuffer::release() noexcept {
+  if (data_ == nullptr) return;
+  void* const data = std::exchange(data_, nullptr);
+  Device& device = *device_;
+  const auto release = [&device, data] { device.table().release(device.state(), data); };
+  // JavaScript's garbage collector frees tensors; a device's library is called on its executor's thread only.
+  if (device.table().host_memory || device.executor().on_thread()) return release();
+  try {
+    device.executor().submit(release);
+  } catch (...) {
+    // No memory to queue it: the block is lost.
+  }
+}
+
 DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) device_->table().release(device_->state(), data_);
+  release();
 }
 
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
@@ -43,7 +121,7 @@ DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
 
 DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   if (this != &other) {
-    if (data_ != nullptr) device_->table().release(device_->state(), data_);
+    release();
     device_ = other.device_;
     data_ = std::exchange(other.data_, nullptr);
     bytes_ = std::exchange(other.bytes_, 0);

@@ -1,5 +1,7 @@
 #include "backend/executor.h"
 
+#include <exception>
+#include <future>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -25,7 +27,22 @@ void Executor::submit(std::function<void()> task) {
   wake_.notify_one();
 }
 
+void Executor::run_and_wait(const std::function<void()>& task) {
+  if (on_thread()) return task();
+  std::promise<void> done;
+  submit([&] {
+    try {
+      task();
+      done.set_value();
+    } catch (...) {
+      done.set_exception(std::current_exception());
+    }
+  });
+  done.get_future().get();
+}
+
 void Executor::loop() {
+  thread_ = std::this_thread::get_id();
   for (;;) {
     std::function<void()> task;
     {

@@ -98,8 +98,9 @@ struct OpTable {
   void (*l2_normalize_backward)(OpContext&, const L2NormalizeBackwardArgs&);
 
   void (*sigmoid_loss)(OpContext&, const SigmoidLossArgs&);
-  void (*adam)(OpContext&, const AdamArgs&);
-  void (*sum_of_squares)(OpContext&, const SumOfSquaresArgs&);
+  // `count` parameters or arrays at a time, so that a device may take them in one sweep.
+  void (*adam)(OpContext&, const AdamArgs* parameters, std::int64_t count);
+  void (*sum_of_squares)(OpContext&, const SumOfSquaresArgs* arrays, std::int64_t count);
 
   void (*convert)(OpContext&, const ConvertArgs&);
 

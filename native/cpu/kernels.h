@@ -27,8 +27,8 @@ void token_embedding_backward_cpu(OpContext& context, const TokenEmbeddingBackwa
 void l2_normalize_cpu(OpContext& context, const L2NormalizeArgs& args);
 void l2_normalize_backward_cpu(OpContext& context, const L2NormalizeBackwardArgs& args);
 void sigmoid_loss_cpu(OpContext& context, const SigmoidLossArgs& args);
-void adam_cpu(OpContext& context, const AdamArgs& args);
-void sum_of_squares_cpu(OpContext& context, const SumOfSquaresArgs& args);
+void adam_cpu(OpContext& context, const AdamArgs* parameters, std::int64_t count);
+void sum_of_squares_cpu(OpContext& context, const SumOfSquaresArgs* arrays, std::int64_t count);
 void convert_cpu(OpContext& context, const ConvertArgs& args);
 void patchify_images_cpu(OpContext& context, const PatchifyImagesArgs& args);
 void patchify_pixels_cpu(OpContext& context, const PatchifyPixelsArgs& args);

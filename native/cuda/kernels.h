@@ -26,8 +26,8 @@ void token_embedding_backward_cuda(OpContext& context, const TokenEmbeddingBackw
 void l2_normalize_cuda(OpContext& context, const L2NormalizeArgs& args);
 void l2_normalize_backward_cuda(OpContext& context, const L2NormalizeBackwardArgs& args);
 void sigmoid_loss_cuda(OpContext& context, const SigmoidLossArgs& args);
-void adam_cuda(OpContext& context, const AdamArgs& args);
-void sum_of_squares_cuda(OpContext& context, const SumOfSquaresArgs& args);
+void adam_cuda(OpContext& context, const AdamArgs* parameters, std::int64_t count);
+void sum_of_squares_cuda(OpContext& context, const SumOfSquaresArgs* arrays, std::int64_t count);
 void convert_cuda(OpContext& context, const ConvertArgs& args);
 void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& args);
 void patchify_pixels_cuda(OpContext& context, const PatchifyPixelsArgs& args);

@@ -31,4 +31,9 @@ void launch(OpContext& context, const char* name, const void* kernel, std::int64
 int multiprocessors(const OpContext& context);
 std::size_t l2_bytes(const OpContext& context);
 
+// What DeviceLibrary offers to benchmarks.
+void timer_start(OpContext& context);
+double timer_stop(OpContext& context);
+void flush_l2(OpContext& context);
+
 }  // namespace siglip2::cuda::runtime

@@ -23,9 +23,10 @@ std::string describe_shape(const Range& shape) {
 
 CheckpointParameters::CheckpointParameters(Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads,
                                            std::shared_ptr<const CancelToken> cancel)
-    : device_(device), checkpoint_(std::move(checkpoint)), cancel_(std::move(cancel)) {
-  context_.threads = threads;
-}
+    : device_(device),
+      checkpoint_(std::move(checkpoint)),
+      cancel_(std::move(cancel)),
+      context_(device.context(threads)) {}
 
 Checkpoint::Tensor CheckpointParameters::find(const std::string& name,
                                               std::initializer_list<std::int64_t> shape) const {

@@ -7,9 +7,7 @@
 namespace siglip2 {
 
 Pass::Pass(Device& device, int threads, const CancelToken& cancel, bool planning)
-    : device_(device), cancel_(cancel), planning_(planning) {
-  context_.threads = threads;
-}
+    : device_(device), context_(device.context(threads)), cancel_(cancel), planning_(planning) {}
 
 void Pass::run(Device& device, int threads, const CancelToken& cancel, const std::function<void(Pass&)>& body) {
   cancel.check();

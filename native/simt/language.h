@@ -26,7 +26,7 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 
-#define threadIdx (::siglip2::simt::thread_coordinates())
-#define blockIdx (::siglip2::simt::block_coordinates())
-#define blockDim (::siglip2::simt::block_size())
-#define gridDim (::siglip2::simt::grid_size())
+#define threadIdx (::siglip2::simt::Coordinates{::siglip2::simt::thread_index(), 0, 0})
+#define blockIdx (::siglip2::simt::Coordinates{::siglip2::simt::block_index_x(), ::siglip2::simt::block_index_y(), 0})
+#define blockDim (::siglip2::simt::Coordinates{::siglip2::simt::block_threads(), 1, 1})
+#define gridDim (::siglip2::simt::Coordinates{::siglip2::simt::grid_blocks_x(), ::siglip2::simt::grid_blocks_y(), 1})

@@ -3,6 +3,9 @@
 
 #include "backend/device_library.h"
 #include "cuda/backend.h"
+#include "cuda/runtime.h"
+#include "simt/control.h"
+#include "simt/device_memory.h"
 
 namespace siglip2::simt {
 namespace {
@@ -11,6 +14,8 @@ void facts(int, DeviceFacts* facts) {
   *facts = {};
   std::strcpy(facts->name, "emulated GPU, for tests");
   std::strcpy(facts->architecture, "sm_80");
+  facts->memory_bytes = device_memory_bytes();
+  facts->free_bytes = free_device_memory_bytes();
   facts->multiprocessors = 4;
 }
 
@@ -21,12 +26,16 @@ const DeviceLibrary& library() {
       []() noexcept { return 1; },
       []() noexcept { return ""; },
       [](int ordinal) -> void* {
+        make_device_memory_strict();
         static auto* const state = new cuda::DeviceState(ordinal);
         return state;
       },
       facts,
       &table,
-      nullptr,
+      cuda::runtime::timer_start,
+      cuda::runtime::timer_stop,
+      cuda::runtime::flush_l2,
+      control,
   };
   return library;
 }

@@ -3,11 +3,11 @@
 // What a kernel does with memory reaches the engine in two ways: primitives (cuda/prim/) call the functions below, and
 // kernel files are compiled with -fsanitize=thread, whose hooks around every load and store the engine defines
 // (memory_hooks.cc). A launch that breaks a rule throws ERR_SIGLIP_CUDA with the kernel, block, thread and line.
+// docs/kernels/emulator.md says what is checked.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 namespace siglip2::simt {
@@ -22,10 +22,17 @@ struct Site {
 struct Coordinates {
   unsigned x = 0, y = 0, z = 0;
 };
-Coordinates thread_coordinates();
-Coordinates block_coordinates();
-Coordinates block_size();
-Coordinates grid_size();
+
+// The same for a thread as long as it lives, so that compilers may ask once.
+#define SIGLIP2_SIMT_CONSTANT __attribute__((const))
+SIGLIP2_SIMT_CONSTANT unsigned thread_index();
+SIGLIP2_SIMT_CONSTANT unsigned block_index_x();
+SIGLIP2_SIMT_CONSTANT unsigned block_index_y();
+SIGLIP2_SIMT_CONSTANT unsigned block_threads();
+SIGLIP2_SIMT_CONSTANT unsigned grid_blocks_x();
+SIGLIP2_SIMT_CONSTANT unsigned grid_blocks_y();
+SIGLIP2_SIMT_CONSTANT unsigned char* shared_memory();
+#undef SIGLIP2_SIMT_CONSTANT
 
 // The global memory that one launch declares.
 class GlobalMemory {
@@ -42,12 +49,18 @@ class GlobalMemory {
   std::vector<Range> ranges_;
 };
 
-// Runs `kernel` once for every thread of the grid. Throws siglip2::Error when it breaks a rule.
+// A kernel with its parameters: `run(data)` calls it. The `bytes` at `data` may be read by the kernel's threads.
+struct KernelCall {
+  void (*run)(const void* data);
+  const void* data;
+  std::size_t bytes;
+};
+
+// Runs the kernel once for every thread of the grid. Throws siglip2::Error when it breaks a rule.
 void launch(const char* name, std::int64_t blocks, std::int64_t blocks_y, int threads, std::size_t shared_bytes,
-            const GlobalMemory& memory, const std::function<void()>& kernel);
+            const GlobalMemory& memory, const KernelCall& kernel);
 
 // What primitives do; see cuda/prim/. Only for code that a launch runs.
-unsigned char* shared_memory();
 void block_barrier(Site site);
 void named_barrier_wait(int id, int threads, Site site);
 void named_barrier_arrive(int id, int threads, Site site);
@@ -61,7 +74,7 @@ void load_matrices(std::uint32_t* registers, int count, bool transposed, const v
 void multiply(float* accumulator, const std::uint32_t* a, const std::uint32_t* b, int depth, Site site);
 void check_alignment(const void* address, std::size_t bytes, Site site);
 bool in_bounds(bool condition, Site site);
-// A value within `relative_error` of `value`, other in every launch.
+// A value within `relative_error` of `value`: a function of the value that differs between seeds, not between launches.
 float jitter(float value, float relative_error = 1.0f / (1 << 22));
 
 }  // namespace siglip2::simt

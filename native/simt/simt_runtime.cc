@@ -1,34 +1,49 @@
-#include <cstdlib>
+// The runtime (cuda/runtime.h) of the emulated device. All work is done when a function returns.
+#include <chrono>
 #include <cstring>
 
+#include "cuda/cublaslt.h"
 #include "cuda/runtime.h"
-#include "tensor/error.h"
+#include "simt/device_memory.h"
 
 namespace siglip2::cuda::runtime {
 
 void* allocate(void*, std::size_t bytes) {
-  void* const memory = std::aligned_alloc(256, (bytes + 511) / 256 * 256);
-  if (memory == nullptr) throw Error(kErrorOutOfMemory, "the emulated device has no memory left");
-  return memory;
+  return simt::allocate_device_memory(bytes);
 }
 void release(void*, void* memory) noexcept {
-  std::free(memory);
+  simt::release_device_memory(memory);
 }
+
 void copy_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(device, host, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(device, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memcpy(device, host, bytes);
 }
 void copy_to_host(OpContext&, void* host, const void* device, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(host, device, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(device, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memcpy(host, device, bytes);
 }
 void copy_on_device(OpContext&, void* to, const void* from, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(to, from, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(to, bytes);
+  simt::check_device_range(from, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memcpy(to, from, bytes);
 }
 void fill_zero(OpContext&, void* device, std::size_t bytes) {
-  if (bytes != 0) std::memset(device, 0, bytes);
+  if (bytes == 0) return;
+  simt::check_device_range(device, bytes);
+  const simt::DeviceMemoryAccess access;
+  std::memset(device, 0, bytes);
 }
-void stage_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
-  if (bytes != 0) std::memcpy(device, host, bytes);
+void stage_to_device(OpContext& context, void* device, const void* host, std::size_t bytes) {
+  copy_to_device(context, device, host, bytes);
 }
+
 int multiprocessors(const OpContext&) {
   return 4;
 }
@@ -36,4 +51,24 @@ std::size_t l2_bytes(const OpContext&) {
   return std::size_t{1} << 20;
 }
 
+// There is no other clock than the host's, and no cache.
+namespace {
+std::chrono::steady_clock::time_point timer_began;
+}  // namespace
+void timer_start(OpContext&) {
+  timer_began = std::chrono::steady_clock::now();
+}
+double timer_stop(OpContext&) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - timer_began).count();
+}
+void flush_l2(OpContext&) {}
+
 }  // namespace siglip2::cuda::runtime
+
+namespace siglip2::cuda {
+
+bool matmul(OpContext&, const MatmulArgs&) {
+  return false;
+}
+
+}  // namespace siglip2::cuda

@@ -42,6 +42,7 @@ inline constexpr const char* kErrorShape = "ERR_SIGLIP_SHAPE";
 inline constexpr const char* kErrorCheckpoint = "ERR_SIGLIP_CHECKPOINT";
 inline constexpr const char* kErrorConfig = "ERR_SIGLIP_CONFIG";
 inline constexpr const char* kErrorOutOfMemory = "ERR_SIGLIP_OUT_OF_MEMORY";
+inline constexpr const char* kErrorCuda = "ERR_SIGLIP_CUDA";
 inline constexpr const char* kErrorNoDevice = "ERR_SIGLIP_NO_DEVICE";
 inline constexpr const char* kErrorAborted = "ERR_SIGLIP_ABORTED";
 inline constexpr const char* kErrorDisposed = "ERR_SIGLIP_DISPOSED";

@@ -65,8 +65,8 @@ ParameterStore::ParameterStore(Device& device, std::vector<ParameterSetting> set
       settings_(std::move(settings)),
       source_(std::move(source)),
       average_(average),
-      cancel_(std::move(cancel)) {
-  context_.threads = threads;
+      cancel_(std::move(cancel)),
+      context_(device.context(threads)) {
   for (std::size_t i = 0; i < settings_.size(); ++i)
     setting_index_.emplace(settings_[i].name, i);
   require_memory();
@@ -199,11 +199,13 @@ LinearWeights ParameterStore::pack(std::vector<ConstMatrixView> parts, bool trai
   const std::int64_t in_features = parts.front().columns;
   LinearWeights weights;
   PackJob job;
-  derived_.push_back(allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32), bytes_.packed));
+  derived_.push_back(
+      allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32), bytes_.packed));
   job.packed = derived_.back().data();
   job.transposed = nullptr;
   if (trainable_tower) {
-    derived_.push_back(allocate(device_.table().packed_weight_bytes(in_features, out_features, DType::kFloat32), bytes_.packed));
+    derived_.push_back(
+        allocate(device_.table().packed_weight_bytes(in_features, out_features, DType::kFloat32), bytes_.packed));
     job.transposed = derived_.back().data();
   }
   job.parts = std::move(parts);
@@ -344,22 +346,26 @@ std::vector<std::int32_t> ParameterStore::start_gradients(const std::vector<std:
 }
 
 double ParameterStore::squared_gradient_norm() {
-  double total = 0;
+  std::vector<SumOfSquaresArgs> arrays;
+  std::vector<double> parts(entries_.size());
   for (const Entry& entry : entries_) {
     if (!entry.setting->trainable) continue;
     const bool sparse = entry.setting->name == token_table_name_;
     SumOfSquaresArgs args;
     args.values = sparse ? token_gradient_.rows : part_memory(entry, ParameterPart::kGradient);
     args.count = sparse ? token_gradient_.slot_count * token_width_ : entry.count;
-    double part = 0;
-    args.result = &part;
-    sum_of_squares(device_.table(), context_, args);
-    total += part;
+    args.result = &parts[arrays.size()];
+    arrays.push_back(args);
   }
+  sum_of_squares(device_.table(), context_, arrays.data(), static_cast<std::int64_t>(arrays.size()));
+  double total = 0;
+  for (const double part : parts)
+    total += part;
   return total;
 }
 
 void ParameterStore::update(const OptimizerStep& step) {
+  std::vector<AdamArgs> parameters;
   for (const Entry& entry : entries_) {
     const ParameterSetting& each = *entry.setting;
     if (!each.trainable) continue;
@@ -390,8 +396,9 @@ void ParameterStore::update(const OptimizerStep& step) {
       args.gradient_rows = token_rows_.data();
       args.slots = token_gradient_.slot_count;
     }
-    adam(device_.table(), context_, args);
+    parameters.push_back(args);
   }
+  adam(device_.table(), context_, parameters.data(), static_cast<std::int64_t>(parameters.size()));
   refresh();
 }
 

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
+#include <tuple>
 #include <type_traits>
 
 #include "backend/op_table.h"
@@ -55,15 +57,23 @@ struct LaunchShape {
 // Queues kernel(args…) on the context's stream. Throws ERR_SIGLIP_CUDA when it cannot be started.
 template <typename... Parameters, typename... Arguments>
 void launch(OpContext& context, const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
-            std::initializer_list<Access> accesses, Arguments... arguments) {
+            std::span<const Access> accesses, Arguments... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
   if (context.planning || shape.blocks == 0 || shape.blocks_y == 0) return;
 #if defined(SIGLIP2_SIMT)
   simt::GlobalMemory memory;
   for (const Access& access : accesses)
     memory.add(access.data, access.rows, access.row_bytes, access.stride_bytes, access.writable);
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> parameters;
+  } const call{kernel, {static_cast<Parameters>(arguments)...}};
+  const auto run = [](const void* data) {
+    const Call& made = *static_cast<const Call*>(data);
+    std::apply(made.kernel, made.parameters);
+  };
   simt::launch(name, shape.blocks, shape.blocks_y, shape.threads, shape.shared_bytes, memory,
-               [&] { kernel(static_cast<Parameters>(arguments)...); });
+               {run, &call, sizeof call});
 #else
   // The runtime wants the address of each argument, in the kernel's own type.
   [&](Parameters... parameters) {
@@ -72,6 +82,11 @@ void launch(OpContext& context, const char* name, void (*kernel)(Parameters...),
                     shape.shared_bytes, addresses);
   }(static_cast<Parameters>(arguments)...);
 #endif
+}
+template <typename... Parameters, typename... Arguments>
+void launch(OpContext& context, const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+            std::initializer_list<Access> accesses, Arguments... arguments) {
+  launch(context, name, kernel, shape, std::span<const Access>(accesses.begin(), accesses.size()), arguments...);
 }
 
 }  // namespace siglip2::cuda

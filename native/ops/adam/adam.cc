@@ -3,8 +3,9 @@
 #include "tensor/shape_check.h"
 
 namespace siglip2 {
+namespace {
 
-void adam(const OpTable& table, OpContext& context, const AdamArgs& args) {
+void check(const AdamArgs& args) {
   const char* const name = "adam";
   check_at_least(name, "rows", args.rows, 0);
   check_at_least(name, "width", args.width, 1);
@@ -24,7 +25,14 @@ void adam(const OpTable& table, OpContext& context, const AdamArgs& args) {
                                 (args.decay == 0 ? "" : " (no row is untouched where parameters decay)") + ", got " +
                                 std::to_string(slot));
   }
-  table.adam(context, args);
+}
+
+}  // namespace
+
+void adam(const OpTable& table, OpContext& context, const AdamArgs* parameters, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    check(parameters[i]);
+  table.adam(context, parameters, count);
 }
 
 }  // namespace siglip2

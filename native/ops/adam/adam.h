@@ -1,4 +1,4 @@
-// One step of Adam (arXiv 1412.6980) with decoupled weight decay, on one parameter, in one pass over its memory:
+// One step of Adam (arXiv 1412.6980) with decoupled weight decay, on parameters, in one pass over their memory:
 //
 //   g = gradient · gradient_scale
 //   m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²
@@ -52,8 +52,12 @@ struct AdamArgs {
   double average_decay = 0;
 };
 
-void adam(const OpTable& table, OpContext& context, const AdamArgs& args);
+// Of `count` parameters, whose memory must not overlap; empty ones are allowed.
+void adam(const OpTable& table, OpContext& context, const AdamArgs* parameters, std::int64_t count);
+inline void adam(const OpTable& table, OpContext& context, const AdamArgs& args) {
+  adam(table, context, &args, 1);
+}
 
-void adam_reference(OpContext& context, const AdamArgs& args);
+void adam_reference(OpContext& context, const AdamArgs* parameters, std::int64_t count);
 
 }  // namespace siglip2

@@ -97,9 +97,7 @@ void update_span(Step step, Span span) {
         [rest](float* target, Vec v) { store_first(target, v, rest); });
 }
 
-}  // namespace
-
-void adam_cpu(OpContext& context, const AdamArgs& args) {
+void update_parameter(const OpContext& context, const AdamArgs& args) {
   const Step step(args);
   const auto span = [&](std::int64_t first, std::int64_t count, const float* gradient) -> Span {
     return {args.parameter + first,
@@ -128,6 +126,13 @@ void adam_cpu(OpContext& context, const AdamArgs& args) {
       update_span(step, span(row * args.width, args.width, gradient));
     }
   });
+}
+
+}  // namespace
+
+void adam_cpu(OpContext& context, const AdamArgs* parameters, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    update_parameter(context, parameters[i]);
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

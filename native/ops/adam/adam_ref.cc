@@ -4,8 +4,9 @@
 #include "ops/adam/adam.h"
 
 namespace siglip2 {
+namespace {
 
-void adam_reference(OpContext& context, const AdamArgs& args) {
+void update(const AdamArgs& args) {
   const double correction1 = 1 - std::pow(args.beta1, static_cast<double>(args.step));
   const double correction2 = 1 - std::pow(args.beta2, static_cast<double>(args.step));
   for (std::int64_t i = 0; i < args.rows * args.width; ++i) {
@@ -24,6 +25,13 @@ void adam_reference(OpContext& context, const AdamArgs& args) {
     if (args.average != nullptr)
       args.average[i] = static_cast<float>(args.average_decay * args.average[i] + (1 - args.average_decay) * parameter);
   }
+}
+
+}  // namespace
+
+void adam_reference(OpContext& context, const AdamArgs* parameters, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    update(parameters[i]);
 }
 
 }  // namespace siglip2

@@ -143,8 +143,5 @@ void attention_cuda(OpContext& context, const AttentionArgs& args) {
     start_general<float>(context, args);
   }
 }
-void attention_backward_cuda(OpContext&, const AttentionBackwardArgs&) {
-  throw Error(kErrorUnsupported, "attention_backward is not written yet");
-}
 
 }  // namespace siglip2::cuda

@@ -28,8 +28,8 @@
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
 #include "ops/patchify/patchify.h"
+#include "ops/patchify/patchify_plan.h"
 #include "ops/patchify/patchify_simd.h"
-#include "ops/patchify/resample_filter.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "cpu/isa.h"
-#include "ops/patchify/resample_filter.h"
+#include "ops/patchify/patchify_plan.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>

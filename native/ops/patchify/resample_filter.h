@@ -1,75 +1,77 @@
-// Filter weights of a resize and the work list of one `patchify_images` call: everything that is computed once, before
-// the pixels are touched. Compiled once (not per instruction set); the kernels read plain pointers.
+// The filters of a resize: which source positions an output position draws on, and with which weights. Computed once on
+// the host, in double precision with Pillow's order of operations; every device's kernels start from here and bring the
+// weights into the form they multiply with.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "ops/patchify/patchify.h"
 
 namespace siglip2 {
 
-// Pillow's fixed-point weights have 22 bits after the point. Kernels multiply 16-bit and 8-bit numbers, so a weight w
-// is kept as high · 2^16 + low with −2^15 ≤ low < 2^15. Weights come in pairs, for source positions 2i and 2i + 1,
-// because the multiply-add instructions of small numbers sum neighbours; the high parts stand there twice to fill 32
-// bits.
+// Pillow's fixed-point weights have this many bits after the point.
 inline constexpr int kWeightBits = 22;
-inline constexpr int kWeightLowBits = 16;
 
-struct PairWeight {
-  std::int16_t low[2];
-  std::int8_t high[4];
-};
-
-// The source positions of one output position: pairs [first_pair, first_pair + pairs), with weights from index
-// `weights` of the axis on. Pairs that stick out of the filter are padded with weights of zero, on the right possibly
-// one position beyond the source.
-struct ResampleTaps {
-  std::int64_t first_pair;
-  std::int64_t pairs;
-  std::int64_t weights;
-};
-
-// One axis of a resize. `first_pair` and `first_pair + pairs` never decrease from one output position to the next.
-struct ResampleAxis {
-  std::int64_t source = 0;             // size before
-  std::int64_t outputs = 0;            // positions computed: the size after, less what fills no patch
-  std::int64_t longest = 0;            // most pairs of one position
-  const ResampleTaps* taps = nullptr;  // [outputs]
-  const PairWeight* fixed = nullptr;   // kPil
-  const float* real = nullptr;         // kFloat: two weights for each pair
-};
-
-struct ImagePlan {
-  ImageView source;  // of args.images, or made from it where Pillow filters vertically first
-  const ResampleAxis* horizontal;
-  const ResampleAxis* vertical;
-  std::int64_t output_row;  // the image's first row of the output
-};
-
-// Output rows [begin, end) of one image: what one thread does at a time.
-struct PatchifyStrip {
-  std::int64_t image;
+// Source positions [begin, end).
+struct SourceRange {
   std::int64_t begin;
   std::int64_t end;
 };
 
-// Owns the memory that its pointers show. Axes of equal sizes are computed once.
-class PatchifyPlan {
+// One axis of a resize.
+class ResampleFilter {
  public:
-  PatchifyPlan(const PatchifyImagesArgs& args, int threads);
-  ~PatchifyPlan();
-  PatchifyPlan(const PatchifyPlan&) = delete;
-  PatchifyPlan& operator=(const PatchifyPlan&) = delete;
+  ResampleFilter(std::int64_t source, std::int64_t target, ResizeFilter filter);
 
-  const ImagePlan* images = nullptr;  // [args.count]
-  const PatchifyStrip* strips = nullptr;
-  std::int64_t strip_count = 0;
-  const float* normalized = nullptr;  // [3, 256]: the value of byte u in channel c, rounded once from double
+  // Neither end decreases from one output position to the next.
+  SourceRange range(std::int64_t position) const;
+  // The weights of range(position), which sum to 1.
+  void fill_weights(std::int64_t position, double* weights) const;
 
  private:
-  struct Storage;
-  Storage* storage_;
+  bool unchanged() const { return source_ == target_; }
+  double center(std::int64_t position) const { return (static_cast<double>(position) + 0.5) * scale_; }
+
+  std::int64_t source_;
+  std::int64_t target_;
+  ResizeFilter filter_;
+  double scale_;
+  double stretch_;
+  double support_;
 };
+
+// Pillow's fixed-point weight: below 2^23 in magnitude.
+std::int32_t to_fixed(double weight);
+
+// Whether Pillow filters image `index` vertically first: since version 12.3, Image.resize does so with very tall
+// images.
+bool is_vertical_first(const PatchifyImagesArgs& args, std::int64_t index);
+
+// The vertical pass of such an image, in Pillow's arithmetic: an image of as many columns and channels, `height` high.
+// Such images are rare, so this is plain and the same for all devices.
+class VerticalFirst {
+ public:
+  VerticalFirst(const ImageView& image, std::int64_t height, ResizeFilter filter);
+
+  // Allocates nothing, so that rows can be made by many threads.
+  void make_row(std::int64_t row, std::uint8_t* out) const;
+
+  std::int64_t height() const { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t row_bytes() const { return image_.width * image_.channels; }
+
+ private:
+  struct Row {
+    SourceRange range;
+    std::int64_t weights;  // index of its first weight
+  };
+
+  ImageView image_;
+  std::vector<Row> rows_;
+  std::vector<std::int32_t> weights_;
+};
+
+// normalized[c][u]: the value of byte u in channel c, rounded once from double.
+void fill_normalized(const PatchifyImagesArgs& args, float (*normalized)[256]);
 
 }  // namespace siglip2

@@ -18,8 +18,12 @@ struct SumOfSquaresArgs {
   double* result = nullptr;
 };
 
-void sum_of_squares(const OpTable& table, OpContext& context, const SumOfSquaresArgs& args);
+// Of `count` arrays.
+void sum_of_squares(const OpTable& table, OpContext& context, const SumOfSquaresArgs* arrays, std::int64_t count);
+inline void sum_of_squares(const OpTable& table, OpContext& context, const SumOfSquaresArgs& args) {
+  sum_of_squares(table, context, &args, 1);
+}
 
-void sum_of_squares_reference(OpContext& context, const SumOfSquaresArgs& args);
+void sum_of_squares_reference(OpContext& context, const SumOfSquaresArgs* arrays, std::int64_t count);
 
 }  // namespace siglip2

@@ -32,9 +32,7 @@ double sum_chunk(const float* values, std::int64_t count) {
   return sum;
 }
 
-}  // namespace
-
-void sum_of_squares_cpu(OpContext& context, const SumOfSquaresArgs& args) {
+void sum_array(const OpContext& context, const SumOfSquaresArgs& args) {
   const std::int64_t even = (args.count + kMostChunks - 1) / kMostChunks;
   const std::int64_t chunk = even < kLeastChunk ? kLeastChunk : even;
   const std::int64_t chunks = (args.count + chunk - 1) / chunk;
@@ -47,6 +45,13 @@ void sum_of_squares_cpu(OpContext& context, const SumOfSquaresArgs& args) {
   for (std::int64_t index = 0; index < chunks; ++index)
     sum += sums[index];
   *args.result = sum;
+}
+
+}  // namespace
+
+void sum_of_squares_cpu(OpContext& context, const SumOfSquaresArgs* arrays, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    sum_array(context, arrays[i]);
 }
 
 }  // namespace siglip2::SIGLIP2_ISA
