@@ -9,7 +9,7 @@
 // (a lane: kTile / 16 rows by kTile / 8 columns), leaves P and dS in shared memory, where only the warp reads them, and
 // adds to its rows' gradients, of which a lane holds vectors of 4 columns in registers. Rows take an odd number of
 // vectors, so that the 8 rows that lanes read at once lie in distinct banks. Head dimensions up to 64 and 128 take
-// tiles of 32, larger ones 16, within 69 KiB.
+// tiles of 32, larger ones 16, within 76 KiB.
 #pragma once
 
 #include "cuda/prim/barrier.h"
