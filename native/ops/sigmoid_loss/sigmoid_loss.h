@@ -6,7 +6,8 @@
 //   grad_images_i = t Σ_j g_ij y_j,  grad_texts_j = t Σ_i g_ij x_i
 //   grad_logit_scale = Σ_ij g_ij (l_ij − logit_bias)   (of the logarithm),  grad_logit_bias = Σ_ij g_ij
 //
-//   images, texts            [n, width]  float32, rows of unit length (not checked)
+//   images, texts            [n, width]  float32, or both bfloat16 where the device computes in it; rows of unit length
+//                            (not checked)
 //   grad_images, grad_texts  [n, width]  float32, overwritten; both or neither (data == nullptr: only the loss)
 //   workspace                [sigmoid_loss_workspace_rows(n), n]  float32, overwritten; needed with gradients
 //   result                   host memory, overwritten; gradients of scale and bias are 0 when not wanted
