@@ -84,9 +84,12 @@ __device__ __forceinline__ void dot_rows(LaneScores<Shape>& scores, const float*
       const auto right = load_vector<4>(streamed + (lane % 8 + 8 * j) * row_floats + column);
 #pragma unroll
       for (int i = 0; i < Shape::kScoreRows; ++i) {
+        // Four products first: a quarter as many roundings of the long sum, on which all weights depend.
+        float part = left[i][0] * right[0];
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          scores[i][j] = fmaf(left[i][e], right[e], scores[i][j]);
+        for (int e = 1; e < 4; ++e)
+          part = fmaf(left[i][e], right[e], part);
+        scores[i][j] += part;
       }
     }
   }
