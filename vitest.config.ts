@@ -26,7 +26,13 @@ const kernelTests = [
 ];
 
 /** What runs on every device. */
-const gpuTests = ['test/native/ops/convert.test.ts'];
+const gpuTests = [
+  'test/kernels/sigmoid-loss-golden.test.ts',
+  'test/native/ops/convert.test.ts',
+  'test/native/ops/linear.test.ts',
+  'test/native/ops/linear-backward.test.ts',
+  'test/native/ops/sigmoid-loss.test.ts',
+];
 
 export default defineConfig({
   test: {

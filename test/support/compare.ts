@@ -26,3 +26,17 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   const difference = largestDifference(actual, expected);
   return difference === 0 ? 0 : difference / magnitude;
 }
+
+/**
+ * As `relativeError`, of results that are rounded: only what goes beyond `rounding` times the expected value counts.
+ */
+export function errorBeyondRounding(actual: ArrayLike<number>, expected: ArrayLike<number>, rounding: number): number {
+  expect(actual.length).toBe(expected.length);
+  let [largest, magnitude] = [0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    const size = Math.abs(expected[i] as number);
+    magnitude = Math.max(magnitude, size);
+    largest = Math.max(largest, Math.abs((actual[i] as number) - (expected[i] as number)) - rounding * size);
+  }
+  return largest <= 0 ? 0 : largest / magnitude;
+}

@@ -1,7 +1,8 @@
-/** The sigmoid loss on the CPU against the reference, and the reference against finite differences. */
+/** The sigmoid loss against the reference, and the reference against finite differences. */
 import { describe, expect, it } from 'vitest';
 import { sigmoidLoss, Tensor } from '../../../lib/kernels/index.js';
 import { relativeError } from '../../support/compare.js';
+import { type ActivationType, activationTypes, emulated, Place, testDevice } from '../../support/devices.js';
 import { expectSiglipError } from '../../support/errors.js';
 import { Random } from '../../support/random.js';
 import { unitRows } from '../../support/unit-rows.js';
@@ -28,18 +29,18 @@ function batchOf(seed: number, n: number, width: number, logitScale = Math.log(1
   return { n, width, images: rows(), texts: rows(), logitScale, logitBias };
 }
 
-function argumentsOf({ n, width, images, texts, logitScale, logitBias }: Batch, device: 'cpu' | 'reference') {
+function argumentsOf({ n, width, images, texts, logitScale, logitBias }: Batch, place: Place) {
   return {
-    images: Tensor.from(images, [n, width], { device }),
-    texts: Tensor.from(texts, [n, width], { device }),
+    images: place.activation(images, [n, width]),
+    texts: place.activation(texts, [n, width]),
     logitScale,
     logitBias,
   };
 }
 
-async function run(batch: Batch, device: 'cpu' | 'reference', threads?: number): Promise<Outcome> {
+async function run(batch: Batch, place: Place, threads?: number): Promise<Outcome> {
   const result = await sigmoidLoss({
-    ...argumentsOf(batch, device),
+    ...argumentsOf(batch, place),
     gradients: true,
     ...(threads === undefined ? {} : { threads }),
   });
@@ -54,15 +55,17 @@ async function run(batch: Batch, device: 'cpu' | 'reference', threads?: number):
 
 /**
  * Requires what the contract promises for logits of moderate size. Gradients of scale and bias are sums of both signs,
- * and as right as the largest part of them: what the pairs that belong together add.
+ * and as right as the largest part of them: what the pairs that belong together add. Of bfloat16 inputs the logits are
+ * float32, and what multiplies images and texts for their gradients is rounded to bfloat16.
  */
-async function expectAgreement(batch: Batch, tolerance = 2e-6): Promise<void> {
-  const expected = await run(batch, 'reference');
-  const actual = await run(batch, 'cpu');
+async function expectAgreement(dtype: ActivationType, batch: Batch, tolerance = 2e-6): Promise<void> {
+  const expected = await run(batch, Place.reference(dtype));
+  const actual = await run(batch, Place.tested(dtype));
   const context = `n ${batch.n}, width ${batch.width}, scale ${batch.logitScale}, bias ${batch.logitBias}`;
   expect(Math.abs(actual.loss / expected.loss - 1), context).toBeLessThan(tolerance);
-  expect(relativeError(actual.gradImages, expected.gradImages), context).toBeLessThan(tolerance);
-  expect(relativeError(actual.gradTexts, expected.gradTexts), context).toBeLessThan(tolerance);
+  const tensorTolerance = dtype === 'bfloat16' ? 6e-3 : tolerance;
+  expect(relativeError(actual.gradImages, expected.gradImages), context).toBeLessThan(tensorTolerance);
+  expect(relativeError(actual.gradTexts, expected.gradTexts), context).toBeLessThan(tensorTolerance);
   const scale = Math.exp(batch.logitScale);
   for (const [value, reference, part] of [
     [actual.gradLogitScale, expected.gradLogitScale, scale],
@@ -71,7 +74,11 @@ async function expectAgreement(batch: Batch, tolerance = 2e-6): Promise<void> {
     expect(Math.abs(value - reference) / Math.max(Math.abs(reference), part), context).toBeLessThan(tolerance);
 }
 
-describe('sigmoid loss', () => {
+describe.each(activationTypes)('sigmoid loss, %s', (dtype) => {
+  const tested = Place.tested(dtype);
+  /** Of scalars, for logits of moderate size. */
+  const tolerance = dtype === 'bfloat16' ? 5e-6 : 2e-6;
+
   it.each([
     [1, 1],
     [1, 768],
@@ -85,28 +92,32 @@ describe('sigmoid loss', () => {
     [257, 400],
     [601, 5],
   ])('%i pairs of width %i', async (n, width) => {
-    await expectAgreement(batchOf(n + width, n, width));
+    await expectAgreement(dtype, batchOf(n + width, n, width), tolerance);
   });
 
   it('agrees with the reference on random shapes, scales and biases', async () => {
     const random = new Random(7);
     for (let round = 0; round < 40; round++) {
       const [n, width] = [random.integer(1, 140), random.integer(1, 500)];
-      await expectAgreement(batchOf(round, n, width, 4 * random.next() - 1, 24 * random.next() - 12));
+      const batch = batchOf(round, n, width, 4 * random.next() - 1, 24 * random.next() - 12);
+      await expectAgreement(dtype, batch, tolerance);
     }
   });
 
-  it('agrees with the reference where one workspace does not hold all pairs', async () => {
-    // Two chunks of images, and 32 MB hold only 2796 of 3000.
-    await expectAgreement(batchOf(3, 3000, 9));
+  it('agrees with the reference where not all images are taken at once', async () => {
+    // Two chunks of images: on CPUs a workspace of 32 MB holds 2796 of 3000, GPUs take 1024 at most.
+    await expectAgreement(dtype, batchOf(3, emulated ? 1100 : 3000, 9), tolerance);
   });
 
   it('gives the same bits on any number of threads, and the same loss without gradients', async () => {
-    for (const batch of [batchOf(1, 3001, 20), batchOf(2, 401, 129), batchOf(3, 7, 768)]) {
-      const expected = await run(batch, 'cpu', 1);
-      for (const threads of [2, 3, 8]) expect(await run(batch, 'cpu', threads)).toEqual(expected);
-      expect(await sigmoidLoss({ ...argumentsOf(batch, 'cpu'), threads: 2 })).toEqual({ loss: expected.loss });
-      expect(await sigmoidLoss({ ...argumentsOf(batch, 'cpu'), gradients: false })).toEqual({ loss: expected.loss });
+    const batches = [batchOf(2, emulated ? 201 : 401, 129), batchOf(3, 7, 768)];
+    if (!emulated) batches.push(batchOf(1, 3001, 20));
+    for (const batch of batches) {
+      const expected = await run(batch, tested, 1);
+      for (const threads of [2, 3, 8]) expect(await run(batch, tested, threads)).toEqual(expected);
+      const args = argumentsOf(batch, tested);
+      expect(await sigmoidLoss({ ...args, threads: 2 })).toEqual({ loss: expected.loss });
+      expect(await sigmoidLoss({ ...args, gradients: false })).toEqual({ loss: expected.loss });
     }
   });
 
@@ -120,14 +131,14 @@ describe('sigmoid loss', () => {
     ['a scale that adds nothing to the bias', -60, -3],
     ['a scale that cancels the bias', Math.log(1e4), 1234],
   ])('%s', async (_, logitScale, logitBias) => {
-    // Logits of 10⁴ are right to 6e-8 of that, so slopes of the few that are not saturated to some 10⁻⁴.
-    const tolerance = 1e-5;
-    await expectAgreement(batchOf(11, 70, 24, logitScale, logitBias), tolerance);
+    // Logits of 10⁴ are right to 6e-8 of that, so slopes of the few that are not saturated to some 10⁻⁴; float32
+    // logits, of bfloat16 inputs, to some 10⁻³.
+    await expectAgreement(dtype, batchOf(11, 70, 24, logitScale, logitBias), dtype === 'bfloat16' ? 1e-3 : 1e-5);
   });
 
   it('has no NaN for a scale of 0', async () => {
     const batch = batchOf(12, 5, 8, -1e9, 2);
-    const { loss, gradImages, gradTexts, gradLogitScale } = await run(batch, 'cpu');
+    const { loss, gradImages, gradTexts, gradLogitScale } = await run(batch, tested);
     expect(loss / (4 * Math.log1p(Math.exp(2)) + Math.log1p(Math.exp(-2)))).toBeCloseTo(1, 6);
     expect([...gradImages, ...gradTexts, gradLogitScale].every((value) => value === 0)).toBe(true);
   });
@@ -139,31 +150,36 @@ describe('sigmoid loss', () => {
     for (let i = 0; i < n; i++) images[i * (n + 1)] = 1;
     // Neither the scale nor a logit is a float32 number; what they lack would change losses by 10⁻⁶ of themselves.
     const [scale, logitBias] = [Math.exp(4.2), -36.3];
-    const actual = await run({ n, width: n, images, texts: images, logitScale: 4.2, logitBias }, 'cpu');
+    const actual = await run({ n, width: n, images, texts: images, logitScale: 4.2, logitBias }, tested);
+    // Logits around 36 in float32 are right to 2e-6; slopes in bfloat16 to 2⁻⁹.
+    const [scalars, elements] = dtype === 'bfloat16' ? [6e-6, 2 ** -8] : [3e-7, 4e-7];
     const [own, other] = [Math.exp(-(scale + logitBias)), Math.exp(logitBias)];
-    expect(relativeError([actual.loss], [own + (n - 1) * other])).toBeLessThan(3e-7);
-    expect(relativeError([actual.gradLogitScale], [-scale * own])).toBeLessThan(3e-7);
-    expect(relativeError([actual.gradLogitBias], [-own + (n - 1) * other])).toBeLessThan(3e-7);
+    expect(relativeError([actual.loss], [own + (n - 1) * other])).toBeLessThan(scalars);
+    expect(relativeError([actual.gradLogitScale], [-scale * own])).toBeLessThan(scalars);
+    expect(relativeError([actual.gradLogitBias], [-own + (n - 1) * other])).toBeLessThan(scalars);
     const gradient = Float64Array.from(images, (one) => (scale / n) * (one === 1 ? -own : other));
     for (const tensor of [actual.gradImages, actual.gradTexts])
       tensor.forEach((value, index) => {
-        expect(Math.abs(value / (gradient[index] as number) - 1)).toBeLessThan(4e-7);
+        expect(Math.abs(value / (gradient[index] as number) - 1)).toBeLessThan(elements);
       });
   });
 
   it('passes NaN on', async () => {
     const batch = batchOf(4, 20, 40);
     batch.images[3 * 40] = Number.NaN;
-    const { loss, gradImages, gradTexts } = await run(batch, 'cpu');
+    const { loss, gradImages, gradTexts } = await run(batch, tested);
     expect(loss).toBeNaN();
     expect(gradImages.subarray(120, 160).every(Number.isNaN)).toBe(true);
     expect(gradTexts.every(Number.isNaN)).toBe(true);
   });
+});
 
+/** The memory of GPUs is not this process's. */
+describe.skipIf(testDevice !== 'cpu')('sigmoid loss on CPUs', () => {
   it('needs memory far below that of all logits', async () => {
     const [n, width] = [8192, 16];
-    const args = argumentsOf(batchOf(5, n, width), 'cpu');
-    await sigmoidLoss({ ...argumentsOf(batchOf(5, 64, width), 'cpu'), gradients: true }); // starts threads
+    const args = argumentsOf(batchOf(5, n, width), Place.tested('float32'));
+    await sigmoidLoss({ ...argumentsOf(batchOf(5, 64, width), Place.tested('float32')), gradients: true }); // starts threads
     const before = process.memoryUsage.rss();
     const seen: number[] = [];
     const watch = setInterval(() => seen.push(process.memoryUsage.rss()), 2);
@@ -175,11 +191,13 @@ describe('sigmoid loss', () => {
 });
 
 describe('sigmoid loss on reference', () => {
+  const reference = Place.reference('float32');
+
   it('has the gradients that finite differences have', async () => {
     const batch = batchOf(21, 5, 4, Math.log(3), -1);
     const lossOf = async (changed: Partial<Batch>) =>
-      (await sigmoidLoss(argumentsOf({ ...batch, ...changed }, 'reference'))).loss;
-    const { gradImages, gradTexts, gradLogitScale, gradLogitBias } = await run(batch, 'reference');
+      (await sigmoidLoss(argumentsOf({ ...batch, ...changed }, reference))).loss;
+    const { gradImages, gradTexts, gradLogitScale, gradLogitBias } = await run(batch, reference);
     const step = 2 ** -10;
     const slopes = async (name: 'images' | 'texts'): Promise<number[]> => {
       const result: number[] = [];
