@@ -175,7 +175,7 @@ void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& args) {
       runtime::stage_to_device(context, pixels + image.pixels, work.pixels[i], static_cast<std::size_t>(image.bytes));
     }
   }
-  const DeviceTables tables = {pixels,           memory.at(images), memory.at(strips),       memory.at(far_pixels),
+  const DeviceTables tables = {pixels,          memory.at(images),  memory.at(strips),       memory.at(far_pixels),
                                memory.at(taps), memory.at(weights), memory.at(normalization)};
   with_activation_type(args.output.dtype, [&](auto type) {
     using T = decltype(type);

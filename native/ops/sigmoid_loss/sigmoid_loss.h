@@ -47,7 +47,8 @@ struct SigmoidLossArgs {
   SigmoidLossResult* result = nullptr;
 };
 
-// Rows of logits that are in memory at once: at most 32 MB of them, whatever n.
+// Rows of logits that CPUs have in memory at once: at most 32 MB of them, whatever n. GPUs leave the workspace alone:
+// their rows, of another number and type, are in scratch memory.
 std::int64_t sigmoid_loss_workspace_rows(std::int64_t n);
 
 void sigmoid_loss(const OpTable& table, OpContext& context, const SigmoidLossArgs& args);

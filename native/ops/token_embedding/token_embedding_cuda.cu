@@ -8,11 +8,11 @@
 // Backward. Floor: one read of grad_output for each of the two gradients, one read and write of them.
 //
 // Plan: both gradients are sums over lists of rows: those of a slot, those of a position. The host groups rows by slot
-// (counting sort: rows of a slot stay in order) and cuts long lists into pieces of 128 rows, because some are very long:
-// every padding token is in one. A thread sums four columns of a piece, neighbouring threads neighbouring columns, with
-// several rows in flight. A list of one piece is added to the gradient at once; pieces of longer lists leave their sums
-// (with their rounding errors: see cuda/compensated_sum.h) in scratch memory, and a second kernel adds those in order.
-// So the order of every sum depends on the list alone.
+// (counting sort: rows of a slot stay in order) and cuts long lists into pieces of 128 rows, because some are very
+// long: every padding token is in one. A thread sums four columns of a piece, neighbouring threads neighbouring
+// columns, with several rows in flight. A list of one piece is added to the gradient at once; pieces of longer lists
+// leave their sums (with their rounding errors: see cuda/compensated_sum.h) in scratch memory, and a second kernel adds
+// those in order. So the order of every sum depends on the list alone.
 #include "ops/token_embedding/token_embedding.h"
 
 #include <vector>
@@ -30,8 +30,8 @@ namespace siglip2::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kValues = 8;        // of one thread, forward
-constexpr int kColumns = 4;       // of one thread, backward
+constexpr int kValues = 8;   // of one thread, forward
+constexpr int kColumns = 4;  // of one thread, backward
 constexpr int kPieceRows = 128;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) {
@@ -41,8 +41,8 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 template <typename Entry, typename T, bool kAligned>
 __global__ void __launch_bounds__(kThreads)
     token_embedding_kernel(const std::int32_t* ids, const Entry* table, std::int64_t table_stride,
-                           const float* positions, int length, T* output, std::int64_t output_stride,
-                           std::int64_t rows, int width, int groups_per_row) {
+                           const float* positions, int length, T* output, std::int64_t output_stride, std::int64_t rows,
+                           int width, int groups_per_row) {
   const std::int64_t group = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const std::int64_t row = group / groups_per_row;
   if (!in_bounds(row < rows)) return;
@@ -150,9 +150,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kCount>
-__global__ void __launch_bounds__(kThreads)
-    combine_sums_kernel(const Combination* combinations, std::int64_t count, const float* partial, int width,
-                        float* gradient) {
+__global__ void __launch_bounds__(kThreads) combine_sums_kernel(const Combination* combinations, std::int64_t count,
+                                                                const float* partial, int width, float* gradient) {
   const int vectors = width / kCount;
   const std::int64_t task = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (!in_bounds(task < count * vectors)) return;

@@ -39,7 +39,7 @@ describe.skipIf(missing !== undefined)(`CUDA runtime${missing === undefined ? ''
   const folder = mkdtempSync(path.join(tmpdir(), 'siglip2-cuda-'));
   const program = path.join(folder, 'program');
   const seed = Math.floor(Math.random() * 2 ** 31);
-  const flags = ['-std=c++20', '-O1', '-g', '-fPIC', '-Inative', '-Itest/native/cuda', '-isystem', include ?? ''];
+  const flags = ['-std=c++20', '-g', '-fPIC', '-Inative', '-Itest/native/cuda', '-isystem', include ?? ''];
   const sanitize = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'];
 
   beforeAll(async () => {

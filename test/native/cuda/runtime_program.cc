@@ -183,6 +183,8 @@ void errors() {
   CHECK(cudaGetLastError() == cudaSuccess);
   fake::state.next_launch = cudaErrorNoKernelImageForDevice;
   CHECK(catch_error([&] { start(context, "attention", [] {}); }).has("npm run build:cuda"));
+  fake::state.next_launch = cudaErrorMemoryAllocation;
+  CHECK(catch_error([&] { start(context, "attention", [] {}); }).code == "ERR_SIGLIP_OUT_OF_MEMORY");
 
   // The device goes on.
   int runs = 0;
@@ -206,6 +208,7 @@ void sticky() {
   OpContext context = open();
   const OpTable& table = *library().table;
   void* const memory = table.allocate(context.device, 4);
+  void* const large = table.allocate(context.device, fake::state.memory / 2);
   start(context, "gelu", [] {});
   start(context, "sigmoid_loss", [] { fake::state.sticky = cudaErrorIllegalAddress; });
   float value = 0;
@@ -228,9 +231,8 @@ void sticky() {
     CHECK(later.code == "ERR_SIGLIP_CUDA" && later.has("restart the process"));
     CHECK(later.has("cudaErrorIllegalAddress") && later.has("sigmoid_loss"));
   }
-  const int frees = fake::state.frees;
   table.release(context.device, memory);
-  CHECK(fake::state.frees == frees);
+  table.release(context.device, large);
   DeviceFacts facts;
   library().facts(0, &facts);
   CHECK(std::strstr(facts.notice, "restart") != nullptr);
