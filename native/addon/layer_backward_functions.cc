@@ -86,8 +86,8 @@ Napi::Value run_rowwise_backward(const Napi::CallbackInfo& info) {
     const auto input = arguments.free_activation("input", 2);
     const auto grad_output = arguments.free_activation("gradOutput", 2);
     if (grad_output->shape != input->shape)
-      throw Error(kErrorShape, "gradOutput: expected shape " + describe(input->shape) + ", got " +
-                                   describe(grad_output->shape));
+      throw Error(kErrorShape,
+                  "gradOutput: expected shape " + describe(input->shape) + ", got " + describe(grad_output->shape));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto grad_input = new_tensor(device, input->shape, input->dtype);
       operation(device.table(), context, {matrix(*input), matrix(*grad_output), matrix(*grad_input)});

@@ -33,7 +33,8 @@ Napi::Value run_sigmoid_loss(const Napi::CallbackInfo& info) {
         const std::size_t workspace_bytes = static_cast<std::size_t>(rows * n) * sizeof(float);
         // Memory that nothing has been written to does not count as taken: refuse what cannot fit together first.
         {
-          const DeviceBuffer all(device, 2 * static_cast<std::size_t>(images->elements()) * sizeof(float) + workspace_bytes);
+          const DeviceBuffer all(device,
+                                 2 * static_cast<std::size_t>(images->elements()) * sizeof(float) + workspace_bytes);
         }
         grad_images = new_tensor(device, images->shape);
         grad_texts = new_tensor(device, images->shape);

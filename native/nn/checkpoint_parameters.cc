@@ -68,7 +68,8 @@ PackedWeight CheckpointParameters::pack(const std::vector<ConstMatrixView>& part
     out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
   void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, activation_type_));
-  pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed, false, activation_type_});
+  pack_weight(device_.table(), context_,
+              {parts.data(), static_cast<int>(parts.size()), packed, false, activation_type_});
   return {packed, out_features, in_features, activation_type_};
 }
 

@@ -16,8 +16,8 @@ namespace siglip2 {
 class CheckpointParameters final : public Parameters {
  public:
   // `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
-  CheckpointParameters(Device& device, DType activation_type, std::shared_ptr<const Checkpoint> checkpoint,
-                       int threads, std::shared_ptr<const CancelToken> cancel);
+  CheckpointParameters(Device& device, DType activation_type, std::shared_ptr<const Checkpoint> checkpoint, int threads,
+                       std::shared_ptr<const CancelToken> cancel);
 
   VectorWeights vector(const std::string& name, std::initializer_list<std::int64_t> shape) override;
   LinearWeights stacked_linear(const std::string& prefix, std::initializer_list<const char*> names,

@@ -88,7 +88,8 @@ void Pass::copy_to_device(const MatrixView& view, const float* host) {
 }
 
 void Pass::copy(const MatrixView& to, const ConstMatrixView& from) {
-  if (to.dtype != from.dtype || !is_dense(to) || !is_dense(from)) return run_operation(siglip2::convert, ConvertArgs{from, to});
+  if (to.dtype != from.dtype || !is_dense(to) || !is_dense(from))
+    return run_operation(siglip2::convert, ConvertArgs{from, to});
   if (planning_) return;
   device_.table().copy_on_device(context_, to.data, from.data,
                                  static_cast<std::size_t>(to.rows * to.columns) * size_of(to.dtype));

@@ -2,11 +2,11 @@
 //
 // The same layer code runs twice. The first time the pass is a plan: allocations are counted and operations skipped.
 // Then the arena grows to what was counted, and the second time the operations run. So the memory of a pass is known,
-// and refused if it is too much, before any work starts. On devices whose operations need memory of their own while they
-// run (OpTable::start_planning) the plan calls the operations too, which then only count.
+// and refused if it is too much, before any work starts. On devices whose operations need memory of their own while
+// they run (OpTable::start_planning) the plan calls the operations too, which then only count.
 //
-// Activations have one element type in a pass. On devices that are not the host their rows are padded to whole 16 bytes,
-// so that kernels may read them in vectors; so views need not be dense.
+// Activations have one element type in a pass. On devices that are not the host their rows are padded to whole 16
+// bytes, so that kernels may read them in vectors; so views need not be dense.
 #pragma once
 
 #include <cstdint>

@@ -50,8 +50,8 @@ std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config
                                                       const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                       const std::shared_ptr<const CancelToken>& cancel) {
   std::ostringstream key;
-  key << device.name() << '|' << name_of(type) << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.patch_size << ','
-      << config.grid << ',' << config.fixed_resolution << config.has_head;
+  key << device.name() << '|' << name_of(type) << '|' << checkpoint->identity() << '|' << key_of(config.encoder)
+      << config.patch_size << ',' << config.grid << ',' << config.fixed_resolution << config.has_head;
   return cache<VisionTower>().share(key.str(), [&] {
     return std::make_shared<const VisionTower>(
         config, std::make_shared<CheckpointParameters>(device, type, checkpoint, threads, cancel));
@@ -62,8 +62,8 @@ std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Devi
                                                   const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                   const std::shared_ptr<const CancelToken>& cancel) {
   std::ostringstream key;
-  key << device.name() << '|' << name_of(type) << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.vocabulary << ','
-      << config.positions << ',' << config.projection;
+  key << device.name() << '|' << name_of(type) << '|' << checkpoint->identity() << '|' << key_of(config.encoder)
+      << config.vocabulary << ',' << config.positions << ',' << config.projection;
   return cache<TextTower>().share(key.str(), [&] {
     return std::make_shared<const TextTower>(
         config, std::make_shared<CheckpointParameters>(device, type, checkpoint, threads, cancel));

@@ -10,8 +10,8 @@
 
 namespace siglip2 {
 
-// The tower of this checkpoint and configuration on this device, computing in this type, loaded unless some handle still holds it. Runs on the
-// device's executor thread. `cancel` stops the loading.
+// The tower of this checkpoint and configuration on this device, computing in this type, loaded unless some handle
+// still holds it. Runs on the device's executor thread. `cancel` stops the loading.
 std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device, DType type,
                                                       const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                       const std::shared_ptr<const CancelToken>& cancel);

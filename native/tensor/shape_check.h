@@ -73,8 +73,8 @@ inline void check_matrix(const char* operation, const char* name, const ConstMat
   if (rows > 0 && columns > 0) check_pointer(operation, name, matrix.data);
 }
 
-// The element type of activations, when the device called `device` has it among `supported` (OpTable::activation_types);
-// ERR_SIGLIP_UNSUPPORTED, with what the device can do, otherwise.
+// The element type of activations, when the device called `device` has it among `supported`
+// (OpTable::activation_types); ERR_SIGLIP_UNSUPPORTED, with what the device can do, otherwise.
 inline DType check_activation_type(const char* operation, const char* name, DType dtype, const char* device,
                                    std::uint32_t supported) {
   if ((supported >> static_cast<int>(dtype) & 1u) != 0) return dtype;

@@ -419,7 +419,8 @@ void ParameterStore::refresh() {
   for (const PackJob& job : pack_jobs_) {
     const int parts = static_cast<int>(job.parts.size());
     pack_weight(table, context_, {job.parts.data(), parts, job.packed, false, activation_type_, true});
-    if (job.transposed != nullptr) pack_weight(table, context_, {job.parts.data(), parts, job.transposed, true, activation_type_, true});
+    if (job.transposed != nullptr)
+      pack_weight(table, context_, {job.parts.data(), parts, job.transposed, true, activation_type_, true});
   }
   for (const ProbeKeysArgs& job : probe_jobs_)
     probe_keys(table, context_, job);

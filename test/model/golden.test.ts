@@ -51,14 +51,16 @@ function compareStates(
 /** Bounds of errors relative to the largest value; in bfloat16 some 2⁻⁸ for every rounding of a layer's sums. */
 const bounds: Record<ActivationType, { features: number; states: number; logits: number }> = {
   float32: { features: 1e-5, states: 2e-5, logits: 1e-4 },
-  bfloat16: { features: 0.05, states: 0.05, logits: 0.2 },
+  // Logits are cosines, right to 0.004, times a scale of some 112.
+  bfloat16: { features: 0.05, states: 0.05, logits: 0.45 },
 };
 
 /** Requires the reference's features: each row's direction, and all values within the bound. */
 function expectFeatures(actual: TensorData, expected: StoredTensor, dtype: ActivationType): void {
   const [rows, width] = expected.shape as [number, number];
   for (let row = 0; row < rows; row++) {
-    const of = (values: ArrayLike<number>) => Array.from({ length: width }, (_, i) => values[row * width + i] as number);
+    const of = (values: ArrayLike<number>) =>
+      Array.from({ length: width }, (_, i) => values[row * width + i] as number);
     expect(cosine(of(actual.data), of(expected.values))).toBeGreaterThan(dtype === 'float32' ? 0.99999 : 0.999);
   }
   expect(relativeError(actual.data, expected.values)).toBeLessThan(bounds[dtype].features);
@@ -88,9 +90,7 @@ describe.each(namesAndTypes)('%s in %s', (name, dtype) => {
       row: (i: number) => pooled.data.subarray(i, i + 1),
     });
     const { logits } = model.similarity(embeddings(images.pooled), embeddings(texts.pooled));
-    expect(largestDifference(logits, tensorOf(golden, 'logits_per_image').values)).toBeLessThan(
-      bounds[dtype].logits,
-    );
+    expect(largestDifference(logits, tensorOf(golden, 'logits_per_image').values)).toBeLessThan(bounds[dtype].logits);
 
     if (!golden.has('vision.embeddings')) return;
     const bound = bounds[dtype].states;

@@ -46,8 +46,8 @@ export function draw(stream: number): Random {
   return new Random((Math.imul(stream + 1, 0x9e3779b1) ^ runSeed) >>> 0);
 }
 
-/** Half a unit in the last place of a bfloat16 number near 1: the relative error of rounding to it. */
-export const bfloat16Rounding = 2 ** -9;
+/** Half a unit in the last place of a bfloat16 number near 1: the most relative error of rounding to it. */
+export const bfloat16Rounding = 2 ** -8;
 
 /** The bound of an error for results that are rounded to a type once, given that of float32. */
 export function roundedOnce(dtype: ActivationType, float32: number): number {

@@ -1,6 +1,7 @@
 // GELU in its tanh form, element by element: 0.5 z (1 + tanh(√(2/π) (z + 0.044715 z³))).
 //
-//   input, output  [rows, columns]  float32, or both bfloat16 where the device computes in it; output is overwritten and may be the input
+//   input, output  [rows, columns]  float32, or both bfloat16 where the device computes in it; output is overwritten
+//   and may be the input
 //
 // Relative error at most a few units in the last place, also for large |z|; NaN and infinities as the formula gives
 // them (−∞ → −0).

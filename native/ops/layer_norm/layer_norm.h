@@ -26,7 +26,8 @@ struct LayerNormArgs {
 //   grad_weight += Σ_rows grad_output · x̂,   grad_bias += Σ_rows grad_output
 //
 //   input, grad_output       [rows, width]  float32, or all bfloat16
-//   grad_input               [rows, width]  the same type, overwritten, or added to when `accumulate` is set (the residual
+//   grad_input               [rows, width]  the same type, overwritten, or added to when `accumulate` is set (the
+//   residual
 //                            path around the layer); must not overlap grad_output or input
 //   grad_weight, grad_bias   [width]        float32, accumulated into; both or neither
 //   statistics               [rows, 2]      float32 workspace, overwritten

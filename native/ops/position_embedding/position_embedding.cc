@@ -37,7 +37,8 @@ void position_embedding(const OpTable& table, OpContext& context, const Position
 
 void position_embedding_backward(const OpTable& table, OpContext& context, const PositionEmbeddingBackwardArgs& args) {
   const char* const name = "position_embedding_backward";
-  const DType type = check_activation_type(name, "grad_tokens", args.grad_tokens.dtype, table.name, table.activation_types);
+  const DType type =
+      check_activation_type(name, "grad_tokens", args.grad_tokens.dtype, table.name, table.activation_types);
   const std::int64_t tokens = check_grids(name, args.table_rows, args.table_columns, args.spatial_shapes, args.images);
   check_at_least(name, "columns of grad_tokens", args.grad_tokens.columns, 1);
   check_matrix(name, "grad_tokens", args.grad_tokens, type, tokens, args.grad_tokens.columns);

@@ -35,7 +35,8 @@ void token_embedding(const OpTable& table, OpContext& context, const TokenEmbedd
 
 void token_embedding_backward(const OpTable& table, OpContext& context, const TokenEmbeddingBackwardArgs& args) {
   const char* const name = "token_embedding_backward";
-  const DType type = check_activation_type(name, "grad_output", args.grad_output.dtype, table.name, table.activation_types);
+  const DType type =
+      check_activation_type(name, "grad_output", args.grad_output.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.grad_output.rows;
   check_at_least(name, "length", args.length, 1);
   check_range(name, "rows of grad_output", rows, 0, std::numeric_limits<std::int32_t>::max());

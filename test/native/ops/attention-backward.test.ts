@@ -131,7 +131,7 @@ function expectGradients(
   const product = (entry.size ?? 1) ** 3 * Math.sqrt(entry.headDim);
   for (const name of gradientNames) {
     const magnitude = expected[name].reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    const tolerance = (2e-6 + score * 2 ** -23 + 4 * rounding) * magnitude + (2 ** -21 + rounding / 2) * product;
+    const tolerance = (2e-6 + score * 2 ** -23 + 2 * rounding) * magnitude + (2 ** -21 + rounding / 4) * product;
     expect(largestDifference(actual[name], expected[name]), `${name} of ${JSON.stringify(entry)}`).toBeLessThan(
       tolerance,
     );

@@ -91,7 +91,7 @@ const casesAndTypes = activationTypes.flatMap((dtype) =>
   cases.map(([name, entry]) => [name, dtype, entry] as [string, ActivationType, Case]),
 );
 /** In bfloat16 the weights are rounded before the product with the values, and so is the output. */
-const added = (dtype: ActivationType): number => (dtype === 'float32' ? 0 : 2.5 * bfloat16Rounding);
+const added = (dtype: ActivationType): number => (dtype === 'float32' ? 0 : 1.25 * bfloat16Rounding);
 
 describe('attention', () => {
   it.each(casesAndTypes)('%s in %s', async (_, dtype, entry) => {
