@@ -25,22 +25,33 @@ const kernelTests = [
   'test/training/gradients.test.ts',
 ];
 
-/** What runs on every device. */
-const gpuTests = ['test/native/ops/convert.test.ts'];
+/** What runs on every device; see test/support/devices.ts. */
+const deviceTests = ['test/native/ops/**/*.test.ts', 'test/model/golden.test.ts', 'test/training/gradients.test.ts'];
+/** `npm run test:gpu`: these alone, on a CUDA device. */
+const onGpu = process.env.SIGLIP2_TEST_DEVICE === 'cuda';
 
 export default defineConfig({
   test: {
     // Native work uses every core itself: more than two test processes only fight for them.
     maxWorkers: 2,
-    projects: [
-      { extends: true, test: { name: 'siglip2', include: ['test/**/*.test.ts'] } },
-      ...otherInstructionSets().map((isa) => ({
-        extends: true as const,
-        test: { name: isa, include: kernelTests, env: { SIGLIP2_ISA: isa } },
-      })),
-      // The emulated GPU; see test/support/devices.ts.
-      { extends: true, test: { name: 'simt', include: gpuTests, env: { SIGLIP2_TEST_DEVICE: 'simt' } } },
-    ],
+    projects: onGpu
+      ? [{ extends: true, test: { name: 'cuda', include: deviceTests } }]
+      : [
+          { extends: true, test: { name: 'siglip2', include: ['test/**/*.test.ts'] } },
+          ...otherInstructionSets().map((isa) => ({
+            extends: true as const,
+            test: { name: isa, include: kernelTests, env: { SIGLIP2_ISA: isa } },
+          })),
+          // The emulated GPU.
+          {
+            extends: true,
+            test: {
+              name: 'simt',
+              include: [...deviceTests, 'test/native/mutation.test.ts'],
+              env: { SIGLIP2_TEST_DEVICE: 'simt' },
+            },
+          },
+        ],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // A CommonJS file that knows where it lies on disk must be loaded as it is, not transformed.

@@ -108,6 +108,7 @@ export interface NativeParameterSetting {
 }
 export interface NativeTrainerOptions {
   device: string;
+  dtype: string;
   threads: number;
   vision: NativeVisionConfig;
   text: NativeTextConfig;
@@ -200,7 +201,7 @@ export interface NativeAddon {
 
   loadModel(
     checkpoint: CheckpointHandle,
-    options: { device: string; threads: number; vision?: NativeVisionConfig; text?: NativeTextConfig },
+    options: { device: string; dtype: string; threads: number; vision?: NativeVisionConfig; text?: NativeTextConfig },
     token: CancelHandle,
   ): Promise<ModelHandle>;
   describeModel(model: ModelHandle): { visionWeightBytes: number; textWeightBytes: number; threads: number };

@@ -5,11 +5,11 @@ import { Tensor } from './tensor.js';
 
 /** Arguments of {@link attention}. */
 export interface AttentionArguments extends KernelOptions {
-  /** [Σq, heads, headDim], float32. */
+  /** [Σq, heads, headDim], float32, or bfloat16 on devices that compute in it; one type for all activations. */
   query: Tensor;
-  /** [Σk, heads, headDim], float32. */
+  /** [Σk, heads, headDim], the query's type. */
   key: Tensor;
-  /** [Σk, heads, headDim], float32. */
+  /** [Σk, heads, headDim], the query's type. */
   value: Tensor;
   /** Prefix sums of query lengths, sequences + 1 entries; one sequence when omitted. */
   queryOffsets?: Int32Array;
@@ -39,7 +39,7 @@ export function checkOffsets(argument: string, offsets: unknown, rows: number): 
 /**
  * Scaled dot-product attention over packed ragged sequences, without a score matrix in memory:
  * output = softmax(scale · query·keyᵀ) value within each sequence and head.
- * @returns `output` [Σq, heads, headDim] and `logSumExp` [Σq, heads], the natural logarithm of the summed exponentials
+ * @returns `output` [Σq, heads, headDim] in the query's type and `logSumExp` [Σq, heads], float32, the natural logarithm of the summed exponentials
  *   of the scaled scores; a query without keys gives 0 and −∞.
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
  */
@@ -50,18 +50,18 @@ export async function attention(args: AttentionArguments): Promise<{ output: Ten
 
 /** Arguments of {@link attentionBackward}: those of the forward pass, what it returned, and the output's gradient. */
 export interface AttentionBackwardArguments extends AttentionArguments {
-  /** [Σq, heads, headDim], float32, from {@link attention} with the same arguments. */
+  /** [Σq, heads, headDim], the query's type, from {@link attention} with the same arguments. */
   output: Tensor;
   /** [Σq, heads], float32, likewise. */
   logSumExp: Tensor;
-  /** Gradient with respect to `output`, of its shape. */
+  /** Gradient with respect to `output`, of its shape and type. */
   gradOutput: Tensor;
 }
 
 /**
  * Gradients of {@link attention} with respect to query, key and value. The weights are recomputed from `logSumExp`
  * (FlashAttention, arXiv 2205.14135, appendix B), so nothing of the size of the scores is stored.
- * @returns `gradQuery` [Σq, heads, headDim], `gradKey` and `gradValue` [Σk, heads, headDim], float32; 0 for a query
+ * @returns `gradQuery` [Σq, heads, headDim], `gradKey` and `gradValue` [Σk, heads, headDim], in their types; 0 for a query
  *   without keys and a key without queries
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
  */

@@ -8,9 +8,9 @@ import type { Tensor } from './tensor.js';
 /**
  * Gradients of {@link tokenEmbedding}: rows of `gradOutput` summed by token and by position, without loss of precision
  * however many there are.
- * @param args ids [texts · length] as in the forward pass; gradOutput [texts · length, width], float32;
+ * @param args ids [texts · length] as in the forward pass; gradOutput [texts · length, width], float32 or bfloat16;
  *   vocabularySize, the rows of the table; length, the rows of the positions
- * @returns gradTable [vocabularySize, width], zero for tokens that do not occur; gradPositions [length, width]
+ * @returns float32: gradTable [vocabularySize, width], zero for tokens that do not occur; gradPositions [length, width]
  * @throws SiglipError ERR_SIGLIP_SHAPE for an id outside the table, or when shapes do not fit
  */
 export async function tokenEmbeddingBackward(
@@ -41,9 +41,9 @@ export async function tokenEmbeddingBackward(
 /**
  * Gradient of {@link positionEmbedding}: every image's token gradients, resized back to the table's grid by the
  * transpose of the forward pass's filter, and summed over images.
- * @param args gradTokens [Σ rows·columns, width], float32; spatialShapes: rows and columns for every image; tableShape:
+ * @param args gradTokens [Σ rows·columns, width], float32 or bfloat16; spatialShapes: rows and columns for every image; tableShape:
  *   rows and columns of the table
- * @returns gradTable [rows, columns, width]
+ * @returns gradTable [rows, columns, width], float32
  * @throws SiglipError ERR_SIGLIP_SHAPE when the grids have not as many patches as gradTokens has rows
  */
 export async function positionEmbeddingBackward(

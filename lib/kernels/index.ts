@@ -16,6 +16,7 @@ export {
 } from './attention.js';
 export { positionEmbeddingBackward, tokenEmbeddingBackward } from './embedding-backward.js';
 export {
+  type ActivationDType,
   convert,
   gelu,
   l2Normalize,

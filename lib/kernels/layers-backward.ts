@@ -5,8 +5,9 @@ import type { Tensor } from './tensor.js';
 /**
  * Gradients of {@link linear} without activation: gradInput = gradOutput · weight, gradWeight = gradOutputᵀ · input,
  * gradBias = Σ gradOutput over the rows. Accumulated in float32.
- * @param args input [rows, in], weight [out, in], gradOutput [rows, out], float32
- * @returns gradInput [rows, in], gradWeight [out, in], gradBias [out]
+ * @param args input [rows, in], gradOutput [rows, out], float32 or both bfloat16; weight [out, in], float32, float16 or
+ *   bfloat16, rounded to the type of the input
+ * @returns gradInput [rows, in] in the input's type; gradWeight [out, in], gradBias [out], float32
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
 export async function linearBackward(
@@ -25,8 +26,9 @@ export async function linearBackward(
  * Gradients of {@link layerNorm}. With x̂ = (x − mean) / √(variance + epsilon) and g = gradOutput · weight:
  * gradInput = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon), gradWeight = Σ gradOutput · x̂ and
  * gradBias = Σ gradOutput over the rows.
- * @param args input [rows, width], weight [width], gradOutput [rows, width], float32; epsilon default 1e-6
- * @returns gradInput [rows, width], gradWeight [width], gradBias [width]
+ * @param args input [rows, width], gradOutput [rows, width], float32 or both bfloat16; weight [width], float32; epsilon
+ *   default 1e-6
+ * @returns gradInput [rows, width] in the input's type; gradWeight [width], gradBias [width], float32
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
 export async function layerNormBackward(
@@ -41,8 +43,8 @@ export async function layerNormBackward(
 
 /**
  * Gradient of {@link gelu}: gradOutput · (½(1 + tanh u) + ½ z (1 − tanh² u) u′), u = √(2/π)(z + 0.044715 z³).
- * @param args input [rows, columns], gradOutput [rows, columns], float32
- * @returns gradInput [rows, columns]
+ * @param args input [rows, columns], gradOutput [rows, columns], float32 or both bfloat16
+ * @returns gradInput [rows, columns] in that type
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
 export async function geluBackward(
@@ -55,8 +57,8 @@ export async function geluBackward(
 /**
  * Gradient of {@link l2Normalize}: with y = input / ‖input‖, (gradOutput − (gradOutput · y) y) / ‖input‖; 0 for a row of
  * zeros. Accumulated in double precision.
- * @param args input [rows, width], gradOutput [rows, width], float32
- * @returns gradInput [rows, width]
+ * @param args input [rows, width], gradOutput [rows, width], each float32 or bfloat16
+ * @returns gradInput [rows, width] in the input's type
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
 export async function l2NormalizeBackward(

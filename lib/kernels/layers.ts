@@ -4,11 +4,21 @@ import { checkOffsets, requireTensorShape } from './attention.js';
 import { type KernelOptions, runKernel } from './run.js';
 import type { Tensor } from './tensor.js';
 
+/** Types that activations may have: float32 everywhere, bfloat16 on devices that compute in it. */
+export type ActivationDType = 'float32' | 'bfloat16';
+const activationTypes = ['float32', 'bfloat16'] as const;
+
+/** The option `dtype`, if it is given. */
+function resultType({ dtype }: { dtype?: ActivationDType } = {}): { dtype?: ActivationDType } {
+  return dtype === undefined ? {} : { dtype: requireOneOf('args.dtype', dtype, activationTypes) };
+}
+
 /**
  * Linear layer: output = activation(input · weightᵀ + bias) + residual, accumulated in float32.
- * @param args input [rows, in], weight [out, in], bias [out], residual [rows, out], all float32; activation `gelu` is
+ * @param args input [rows, in], residual [rows, out], float32, or both bfloat16 on devices that compute in it; weight
+ *   [out, in], float32, float16 or bfloat16, rounded to the type of the input; bias [out], float32; activation `gelu` is
  *   the tanh form
- * @returns output [rows, out]
+ * @returns output [rows, out] in the input's type
  */
 export async function linear(
   args: {
@@ -26,8 +36,9 @@ export async function linear(
 
 /**
  * Layer normalisation over the last dimension: (x − mean) / √(variance + epsilon) · weight + bias.
- * @param args input [rows, width], weight [width], bias [width], float32; epsilon default 1e-6
- * @returns output [rows, width]
+ * @param args input [rows, width], float32, or bfloat16 on devices that compute in it; weight [width], bias [width],
+ *   float32; epsilon default 1e-6
+ * @returns output [rows, width] in the input's type
  */
 export async function layerNorm(
   args: { input: Tensor; weight: Tensor; bias: Tensor; epsilon?: number } & KernelOptions,
@@ -40,8 +51,8 @@ export async function layerNorm(
 
 /**
  * GELU in its tanh form: 0.5 z (1 + tanh(√(2/π) (z + 0.044715 z³))).
- * @param args input [rows, columns], float32
- * @returns output [rows, columns]
+ * @param args input [rows, columns], float32, or bfloat16 on devices that compute in it
+ * @returns output [rows, columns] in the input's type
  */
 export async function gelu(args: { input: Tensor } & KernelOptions): Promise<{ output: Tensor }> {
   const { output } = await runKernel('gelu', args, ['input'], {});
@@ -50,11 +61,14 @@ export async function gelu(args: { input: Tensor } & KernelOptions): Promise<{ o
 
 /**
  * Rows scaled to unit Euclidean length; a row of zeros stays zero.
- * @param args input [rows, width], float32
+ * @param args input [rows, width], float32, or bfloat16 on devices that compute in it; dtype of the output, default the
+ *   input's
  * @returns output [rows, width]
  */
-export async function l2Normalize(args: { input: Tensor } & KernelOptions): Promise<{ output: Tensor }> {
-  const { output } = await runKernel('l2Normalize', args, ['input'], {});
+export async function l2Normalize(
+  args: { input: Tensor; dtype?: ActivationDType } & KernelOptions,
+): Promise<{ output: Tensor }> {
+  const { output } = await runKernel('l2Normalize', args, ['input'], resultType(args));
   return { output: output as Tensor };
 }
 
@@ -64,9 +78,9 @@ export async function l2Normalize(args: { input: Tensor } & KernelOptions): Prom
  * @returns output [rows, columns]
  */
 export async function convert(
-  args: { input: Tensor; dtype: 'float32' | 'bfloat16' } & KernelOptions,
+  args: { input: Tensor; dtype: ActivationDType } & KernelOptions,
 ): Promise<{ output: Tensor }> {
-  const dtype = requireOneOf('args.dtype', args?.dtype, ['float32', 'bfloat16']);
+  const dtype = requireOneOf('args.dtype', args?.dtype, activationTypes);
   const { output } = await runKernel('convert', args, ['input'], { dtype });
   return { output: output as Tensor };
 }
@@ -75,8 +89,9 @@ export async function convert(
  * The attention of the MAP (multihead attention pooling) head, without forming keys or values of every token:
  * pooled_h = Σ softmax(probeKeys_h · x) x over a sequence's tokens, output_h = valueWeight_h pooled_h + valueBias_h.
  * @param args tokens [Σ tokens, width], offsets (prefix sums, sequences + 1 entries), probeKeys [heads, width]
- *   (headDim^-0.5 · W_kᵀ(W_q probe + b_q) for each head), valueWeight [width, width], valueBias [width], float32
- * @returns output [sequences, width]
+ *   (headDim^-0.5 · W_kᵀ(W_q probe + b_q) for each head), valueWeight [width, width], valueBias [width]; tokens float32,
+ *   or bfloat16 on devices that compute in it, the rest float32
+ * @returns output [sequences, width] in the tokens' type
  */
 export async function mapPool(
   args: {
@@ -96,27 +111,31 @@ export async function mapPool(
 /**
  * A learned position table resized to each image's grid with an antialiased triangle filter (half-pixel centres), as
  * torch's interpolate(mode='bilinear', antialias=True) does.
- * @param args table [rows, columns, width], float32; spatialShapes: rows and columns for every image
+ * @param args table [rows, columns, width], float32; spatialShapes: rows and columns for every image; dtype of the
+ *   output, default float32
  * @returns output [Σ rows·columns, width], grids one after the other, row-major
  */
 export async function positionEmbedding(
-  args: { table: Tensor; spatialShapes: Int32Array } & KernelOptions,
+  args: { table: Tensor; spatialShapes: Int32Array; dtype?: ActivationDType } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const shapes = args?.spatialShapes;
   if (!(shapes instanceof Int32Array)) throw wrongType('args.spatialShapes', 'an Int32Array', shapes);
-  const { output } = await runKernel('positionEmbedding', args, ['table'], { spatialShapes: shapes });
+  const { output } = await runKernel('positionEmbedding', args, ['table'], {
+    spatialShapes: shapes,
+    ...resultType(args),
+  });
   return { output: output as Tensor };
 }
 
 /**
  * Text embeddings: output[r] = table[ids[r]] + positions[r mod length].
  * @param args ids [texts · length]; table [vocabulary, width], float32, float16 or bfloat16; positions
- *   [length, width], float32
+ *   [length, width], float32; dtype of the output, default float32
  * @returns output [texts · length, width]
  * @throws SiglipError ERR_SIGLIP_SHAPE for an id outside the table
  */
 export async function tokenEmbedding(
-  args: { ids: Int32Array; table: Tensor; positions: Tensor } & KernelOptions,
+  args: { ids: Int32Array; table: Tensor; positions: Tensor; dtype?: ActivationDType } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const positions = requireTensorShape('args.positions', args?.positions, 2);
   if (!(args.ids instanceof Int32Array)) throw wrongType('args.ids', 'an Int32Array', args.ids);
@@ -126,6 +145,10 @@ export async function tokenEmbedding(
       'ERR_SIGLIP_SHAPE',
       `args.ids: expected a multiple of the ${length} positions, got ${args.ids.length} ids`,
     );
-  const { output } = await runKernel('tokenEmbedding', args, ['table', 'positions'], { ids: args.ids, length });
+  const { output } = await runKernel('tokenEmbedding', args, ['table', 'positions'], {
+    ids: args.ids,
+    length,
+    ...resultType(args),
+  });
   return { output: output as Tensor };
 }

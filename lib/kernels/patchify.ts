@@ -16,7 +16,8 @@ export interface NaflexPatchifyOptions {
   std?: number[];
   /** `pil`: Pillow's 8-bit resampling to the bit, as Hugging Face; `float`: unrounded, as big_vision trains. */
   mode?: 'pil' | 'float';
-  dtype?: DType;
+  /** Type of the patches: `float32`, or `bfloat16` on devices that compute in it. */
+  dtype?: DType | 'auto';
   device?: Device;
   /** CPU: most threads to use; default all cores available to the process. */
   threads?: number;
@@ -46,7 +47,7 @@ export async function naflexPatchify(
   const maxPatches = requireInteger('options.maxPatches', options.maxPatches, 1, 1 << 20);
   const mode = requireOneOf('options.mode', options.mode ?? 'pil', ['pil', 'float']);
   const device = resolveDevice('options.device', options.device);
-  resolveDType('options.dtype', options.dtype, device);
+  const dtype = resolveDType('options.dtype', options.dtype, device);
   const deviation = threeNumbers('options.std', options.std, 0.5);
   if (deviation.some((value) => value <= 0)) throw wrongRange('options.std', 'positive numbers', deviation.join(', '));
 
@@ -70,6 +71,7 @@ export async function naflexPatchify(
     mode,
     filter: 'bilinear',
     patchSize,
+    dtype,
     device,
     threads: resolveThreads('options.threads', options.threads),
   });

@@ -114,6 +114,7 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
       checkpoint,
       {
         device,
+        dtype,
         threads,
         ...(towers.includes('vision') ? { vision: nativeVisionConfig(config) } : {}),
         ...(towers.includes('text') ? { text: nativeTextConfig(config) } : {}),

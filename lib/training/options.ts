@@ -1,6 +1,6 @@
 /** Options of a trainer: checks, defaults, and what they mean for each parameter. */
 import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
-import { type Device, resolveDevice, resolveDType, resolveThreads } from '../device.js';
+import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
 import { SiglipError } from '../errors.js';
 import type { Siglip2Config } from '../model/config.js';
 import { parameterShapes } from '../model/parameter-shapes.js';
@@ -45,7 +45,7 @@ export interface ParameterGroup {
 /** Options of `Trainer.create`. */
 export interface TrainerOptions {
   device?: Device;
-  /** Type of computation; master weights stay float32. Default float32. */
+  /** Type of computation, bfloat16 on GPUs only; master weights and gradients stay float32. Default float32. */
   dtype?: 'float32' | 'bfloat16';
   /** CPU: default all cores available to the process. */
   threads?: number;
@@ -72,6 +72,7 @@ export interface TrainerOptions {
 /** Checked options, with every default. What can be stored is plain data. */
 export interface TrainerSettings {
   device: string;
+  dtype: DType;
   threads: number;
   optimizer: Required<OptimizerOptions>;
   schedule: Schedule;
@@ -135,7 +136,7 @@ function checkOptimizer(options: OptimizerOptions | undefined): Required<Optimiz
 export function checkTrainerOptions(options: TrainerOptions | undefined): TrainerSettings {
   const checked = requireOptions('options', options, optionNames);
   const device = resolveDevice('options.device', checked.device);
-  resolveDType('options.dtype', checked.dtype ?? 'float32', device);
+  const dtype = resolveDType('options.dtype', checked.dtype ?? 'float32', device);
   const { microBatchSize, microBatches, checkpointing = false, tokenizer } = checked;
   if (microBatchSize !== undefined) requireInteger('options.microBatchSize', microBatchSize, 1);
   if (microBatches !== undefined) requireInteger('options.microBatches', microBatches, 1);
@@ -147,6 +148,7 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
   const ema = checked.ema === undefined ? undefined : requireOptions('options.ema', checked.ema, ['decay']);
   return {
     device,
+    dtype,
     threads: resolveThreads('options.threads', checked.threads),
     optimizer: checkOptimizer(checked.optimizer),
     schedule: checkSchedule('options.schedule', checked.schedule ?? { name: 'constant' }),

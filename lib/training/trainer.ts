@@ -103,7 +103,7 @@ export class Trainer {
       },
       model: native().trainerModel(handle),
       device: settings.device,
-      dtype: 'float32',
+      dtype: settings.dtype,
       threads: settings.threads,
       scalars,
     });
@@ -145,6 +145,7 @@ export class Trainer {
       native().createTrainer(
         {
           device: settings.device,
+          dtype: settings.dtype,
           threads: settings.threads,
           vision: nativeVisionConfig(config),
           text: nativeTextConfig(config),

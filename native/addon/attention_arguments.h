@@ -17,9 +17,9 @@ struct AttentionTensors {
   float scale;
 
   explicit AttentionTensors(KernelArguments& arguments)
-      : query(arguments.tensor("query", 3)),
-        key(arguments.tensor("key", 3)),
-        value(arguments.tensor_of_shape("value", key->shape)),
+      : query(arguments.activation("query", 3)),
+        key(arguments.activation("key", 3)),
+        value(arguments.activation_of_shape("value", key->shape)),
         query_offsets(to_int32s(arguments.get("queryOffsets"), "queryOffsets")),
         key_offsets(to_int32s(arguments.get("keyOffsets"), "keyOffsets")),
         causal(to_boolean(arguments.get("causal"), "causal")),

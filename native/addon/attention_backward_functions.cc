@@ -24,13 +24,14 @@ Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
     KernelArguments arguments(info);
     const AttentionTensors tensors(arguments);
     const Shape& shape = tensors.query->shape;
-    const auto output = arguments.tensor_of_shape("output", shape);
+    const auto output = arguments.activation_of_shape("output", shape);
     const auto log_sum_exp = arguments.tensor_of_shape("logSumExp", {shape[0], shape[1]});
-    const auto grad_output = arguments.tensor_of_shape("gradOutput", shape);
+    const auto grad_output = arguments.activation_of_shape("gradOutput", shape);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto grad_query = new_tensor(device, tensors.query->shape);
-      const auto grad_key = new_tensor(device, tensors.key->shape);
-      const auto grad_value = new_tensor(device, tensors.key->shape);
+      const DType type = tensors.query->dtype;
+      const auto grad_query = new_tensor(device, tensors.query->shape, type);
+      const auto grad_key = new_tensor(device, tensors.key->shape, type);
+      const auto grad_value = new_tensor(device, tensors.key->shape, type);
       attention_backward(device.table(), context,
                          {tensors.inputs(), matrix(*output), matrix(*log_sum_exp), matrix(*grad_output),
                           matrix(*grad_query), matrix(*grad_key), matrix(*grad_value)});
@@ -44,20 +45,20 @@ Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
 Napi::Value run_map_pool_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto tokens = arguments.tensor("tokens", 2);
+    const auto tokens = arguments.activation("tokens", 2);
     const std::int64_t width = tokens->shape[1];
     const auto probe_keys = arguments.tensor("probeKeys", 2);
     const auto value_weight = arguments.tensor_of_shape("valueWeight", {width, width});
     auto offsets = to_int32s(arguments.get("offsets"), "offsets");
     if (offsets.empty()) throw Error(kErrorShape, "offsets: expected at least one entry");
     const auto sequences = static_cast<std::int64_t>(offsets.size()) - 1;
-    const auto grad_output = arguments.tensor_of_shape("gradOutput", {sequences, width});
+    const auto grad_output = arguments.activation_of_shape("gradOutput", {sequences, width});
     const std::int64_t heads = probe_keys->shape[0];
     if (probe_keys->shape[1] != width)
       throw Error(kErrorShape, "probeKeys: expected shape [heads, " + std::to_string(width) + "], got " +
                                    describe(probe_keys->shape));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto grad_tokens = new_tensor(device, tokens->shape);
+      const auto grad_tokens = new_tensor(device, tokens->shape, tokens->dtype);
       const auto grad_probe_keys = new_zero_tensor(device, context, probe_keys->shape);
       const auto grad_value_weight = new_zero_tensor(device, context, value_weight->shape);
       const auto grad_value_bias = new_zero_tensor(device, context, {width});

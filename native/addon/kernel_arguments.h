@@ -43,10 +43,21 @@ class KernelArguments {
     device_ = found->device;
     return found;
   }
-  // A tensor of any floating-point type that activations may have somewhere.
-  TensorPointer any_activation(const char* name, std::size_t rank) {
+  // A tensor that may have any type which parameters are stored in.
+  TensorPointer stored(const char* name, std::size_t rank) {
+    const DType dtype = from_handle<Tensor>(object_.Get(name), name)->dtype;
+    return tensor(name, rank, dtype == DType::kFloat16 || dtype == DType::kBFloat16 ? dtype : DType::kFloat32);
+  }
+  // A tensor of a type that activations may have on some device, whatever others have.
+  TensorPointer free_activation(const char* name, std::size_t rank) {
     const DType dtype = from_handle<Tensor>(object_.Get(name), name)->dtype;
     return tensor(name, rank, dtype == DType::kBFloat16 ? dtype : DType::kFloat32);
+  }
+  // The same, with one type for all activations of the call.
+  TensorPointer activation(const char* name, std::size_t rank) {
+    TensorPointer found = activation_type_ ? tensor(name, rank, *activation_type_) : free_activation(name, rank);
+    activation_type_ = found->dtype;
+    return found;
   }
   // The same with every size given.
   TensorPointer tensor_of_shape(const char* name, const Shape& shape) {
@@ -56,10 +67,25 @@ class KernelArguments {
                   std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
     return found;
   }
+  TensorPointer activation_of_shape(const char* name, const Shape& shape) {
+    TensorPointer found = activation(name, shape.size());
+    if (found->shape != shape)
+      throw Error(kErrorShape,
+                  std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
+    return found;
+  }
+  TensorPointer optional_activation(const char* name, const Shape& shape) {
+    return object_.Get(name).IsUndefined() ? nullptr : activation_of_shape(name, shape);
+  }
   TensorPointer optional_tensor(const char* name, const Shape& shape) {
     return object_.Get(name).IsUndefined() ? nullptr : tensor_of_shape(name, shape);
   }
   Napi::Value get(const char* name) const { return object_.Get(name); }
+  // The type of results that are activations: the option `dtype`, or `otherwise`.
+  DType result_type(DType otherwise) const {
+    const Napi::Value value = object_.Get("dtype");
+    return value.IsUndefined() ? otherwise : to_dtype(value);
+  }
   Device& device() const { return *device_; }
   void set_device(Device& device) { device_ = &device; }
   int threads() const { return threads_; }
@@ -67,8 +93,13 @@ class KernelArguments {
  private:
   Napi::Object object_;
   Device* device_ = nullptr;
+  std::optional<DType> activation_type_;
   int threads_ = 1;
 };
+
+// Whether results start as NaN, so that tests see what a kernel leaves unwritten: SIGLIP2_POISON=1.
+bool poisoning();
+void poison(Device& device, const DeviceBuffer& buffer);
 
 inline TensorPointer new_tensor(Device& device, Shape shape, DType dtype = DType::kFloat32) {
   auto tensor = std::make_shared<Tensor>();
@@ -80,6 +111,7 @@ inline TensorPointer new_tensor(Device& device, Shape shape, DType dtype = DType
     throw Error(kErrorOutOfMemory,
                 "a result of shape " + describe(tensor->shape) + " is larger than the address space");
   tensor->buffer = DeviceBuffer(device, static_cast<std::size_t>(elements) * size_of(dtype));
+  if (poisoning()) poison(device, tensor->buffer);
   return tensor;
 }
 

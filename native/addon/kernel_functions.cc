@@ -16,21 +16,21 @@ namespace {
 Napi::Value run_linear(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.tensor("input", 2);
-    const auto weight = arguments.tensor("weight", 2);
+    const auto input = arguments.activation("input", 2);
+    const auto weight = arguments.stored("weight", 2);
     const std::int64_t out_features = weight->shape[0];
     const auto bias = arguments.optional_tensor("bias", {out_features});
-    const auto residual = arguments.optional_tensor("residual", {input->shape[0], out_features});
+    const auto residual = arguments.optional_activation("residual", {input->shape[0], out_features});
     const bool gelu = to_string(arguments.get("activation"), "activation") == "gelu";
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
       const ConstMatrixView part = matrix(*weight);
-      const auto output = new_tensor(device, {input->shape[0], out_features});
-      const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns, DType::kFloat32));
-      pack_weight(table, context, {&part, 1, packed.data()});
+      const auto output = new_tensor(device, {input->shape[0], out_features}, input->dtype);
+      const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns, input->dtype));
+      pack_weight(table, context, {&part, 1, packed.data(), false, input->dtype, true});
       LinearArgs args;
       args.input = matrix(*input);
-      args.weight = {packed.data(), part.rows, part.columns};
+      args.weight = {packed.data(), part.rows, part.columns, input->dtype};
       args.bias = floats(bias);
       args.activation = gelu ? Activation::kGeluTanh : Activation::kNone;
       if (residual) args.residual = matrix(*residual);
@@ -45,26 +45,27 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
 Napi::Value run_layer_norm(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.tensor("input", 2);
+    const auto input = arguments.activation("input", 2);
     const auto weight = arguments.tensor_of_shape("weight", {input->shape[1]});
     const auto bias = arguments.tensor_of_shape("bias", {input->shape[1]});
     const auto epsilon = static_cast<float>(to_number(arguments.get("epsilon"), "epsilon"));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto output = new_tensor(device, input->shape);
+      const auto output = new_tensor(device, input->shape, input->dtype);
       layer_norm(device.table(), context, {matrix(*input), floats(weight), floats(bias), epsilon, matrix(*output)});
       return {{"output", output}};
     });
   });
 }
 
-// gelu({ input [rows, columns] }), l2Normalize({ input [rows, columns] }): output
+// gelu({ input [rows, columns] }), l2Normalize({ input [rows, columns], dtype? }): output
 template <typename Args, void (*operation)(const OpTable&, OpContext&, const Args&)>
 Napi::Value run_rowwise(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.tensor("input", 2);
+    const auto input = arguments.activation("input", 2);
+    const DType type = arguments.result_type(input->dtype);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto output = new_tensor(device, input->shape);
+      const auto output = new_tensor(device, input->shape, type);
       operation(device.table(), context, {matrix(*input), matrix(*output)});
       return {{"output", output}};
     });
@@ -75,7 +76,7 @@ Napi::Value run_rowwise(const Napi::CallbackInfo& info) {
 Napi::Value run_convert(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.any_activation("input", 2);
+    const auto input = arguments.free_activation("input", 2);
     const DType dtype = to_dtype(arguments.get("dtype"));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto output = new_tensor(device, input->shape, dtype);
@@ -93,7 +94,7 @@ Napi::Value run_attention(const Napi::CallbackInfo& info) {
     const AttentionTensors tensors(arguments);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const Shape& shape = tensors.query->shape;
-      const auto output = new_tensor(device, shape);
+      const auto output = new_tensor(device, shape, tensors.query->dtype);
       const auto log_sum_exp = new_tensor(device, {shape[0], shape[1]});
       attention(device.table(), context, {tensors.inputs(), matrix(*output), matrix(*log_sum_exp)});
       return {{"output", output}, {"logSumExp", log_sum_exp}};
@@ -106,7 +107,7 @@ Napi::Value run_attention(const Napi::CallbackInfo& info) {
 Napi::Value run_map_pool(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto tokens = arguments.tensor("tokens", 2);
+    const auto tokens = arguments.activation("tokens", 2);
     const std::int64_t width = tokens->shape[1];
     const auto probe_keys = arguments.tensor("probeKeys", 2);
     const auto value_weight = arguments.tensor_of_shape("valueWeight", {width, width});
@@ -118,7 +119,7 @@ Napi::Value run_map_pool(const Napi::CallbackInfo& info) {
                                    describe(probe_keys->shape));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto sequences = static_cast<std::int64_t>(offsets.size()) - 1;
-      const auto output = new_tensor(device, {sequences, width});
+      const auto output = new_tensor(device, {sequences, width}, tokens->dtype);
       map_pool(device.table(), context,
                {matrix(*tokens), offsets.data(), sequences, static_cast<int>(probe_keys->shape[0]), floats(probe_keys),
                 floats(value_weight), floats(value_bias), matrix(*output)});
@@ -127,7 +128,8 @@ Napi::Value run_map_pool(const Napi::CallbackInfo& info) {
   });
 }
 
-// positionEmbedding({ table [rows, columns, width], spatialShapes }): output [Σ rows·columns, width], the resized table
+// positionEmbedding({ table [rows, columns, width], spatialShapes, dtype? }): output [Σ rows·columns, width], the
+// resized table
 Napi::Value run_position_embedding(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
@@ -141,8 +143,9 @@ Napi::Value run_position_embedding(const Napi::CallbackInfo& info) {
       tokens += static_cast<std::int64_t>(shapes[i]) * shapes[i + 1];
       if (tokens > 2147483647) throw Error(kErrorShape, "spatialShapes: expected at most 2147483647 tokens in all");
     }
+    const DType type = arguments.result_type(DType::kFloat32);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto output = new_tensor(device, {tokens, table->shape[2]});
+      const auto output = new_tensor(device, {tokens, table->shape[2]}, type);
       device.table().fill_zero(context, output->buffer.data(), output->buffer.bytes());
       position_embedding(device.table(), context,
                          {floats(table), table->shape[0], table->shape[1], shapes.data(),
@@ -153,17 +156,17 @@ Napi::Value run_position_embedding(const Napi::CallbackInfo& info) {
 }
 
 // tokenEmbedding({ ids Int32Array, length, table [vocabulary, width] float32 | float16 | bfloat16,
-// positions [length, width] }): output [ids, width]
+// positions [length, width], dtype? }): output [ids, width]
 Napi::Value run_token_embedding(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto stored = from_handle<Tensor>(arguments.get("table"), "table");
-    const auto table = arguments.tensor("table", 2, stored->dtype);
+    const auto table = arguments.stored("table", 2);
     const std::int64_t length = to_integer(arguments.get("length"), "length");
     const auto positions = arguments.tensor_of_shape("positions", {length, table->shape[1]});
     auto ids = to_int32s(arguments.get("ids"), "ids");
+    const DType type = arguments.result_type(DType::kFloat32);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto output = new_tensor(device, {static_cast<std::int64_t>(ids.size()), table->shape[1]});
+      const auto output = new_tensor(device, {static_cast<std::int64_t>(ids.size()), table->shape[1]}, type);
       token_embedding(device.table(), context,
                       {ids.data(), length, matrix(*table), floats(positions), matrix(*output)});
       return {{"output", output}};
@@ -171,7 +174,7 @@ Napi::Value run_token_embedding(const Napi::CallbackInfo& info) {
   });
 }
 
-// naflexPatchify({ images, targetSizes, mean, deviation, rescale, mode, filter, patchSize, device }):
+// naflexPatchify({ images, targetSizes, mean, deviation, rescale, mode, filter, patchSize, dtype, device }):
 // patches [Σ patches, 3·patchSize²]
 Napi::Value run_patchify(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
@@ -179,6 +182,7 @@ Napi::Value run_patchify(const Napi::CallbackInfo& info) {
     arguments.set_device(find_device(to_string(arguments.get("device"), "device")));
     auto decoded = std::make_shared<DecodedImages>(to_decoded_images(to_object(info[0], "arguments")));
     const std::int64_t patch = to_integer(arguments.get("patchSize"), "patchSize", 1, 4096);
+    const DType type = arguments.result_type(DType::kFloat32);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       PatchifyImagesArgs args = decoded->processing;
       args.images = decoded->images.data();
@@ -188,7 +192,7 @@ Napi::Value run_patchify(const Napi::CallbackInfo& info) {
       std::int64_t patches = 0;
       for (std::size_t i = 0; i < decoded->target_sizes.size(); i += 2)
         patches += (decoded->target_sizes[i] / patch) * (decoded->target_sizes[i + 1] / patch);
-      const auto output = new_tensor(device, {patches, 3 * patch * patch});
+      const auto output = new_tensor(device, {patches, 3 * patch * patch}, type);
       args.output = matrix(*output);
       patchify_images(device.table(), context, args);
       return {{"patches", output}};

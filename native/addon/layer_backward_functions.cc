@@ -20,24 +20,24 @@ TensorPointer new_zeros(Device& device, OpContext& context, Shape shape) {
 Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.tensor("input", 2);
-    const auto weight = arguments.tensor("weight", 2);
+    const auto input = arguments.activation("input", 2);
+    const auto weight = arguments.stored("weight", 2);
     const Shape weight_shape = {weight->shape[0], input->shape[1]};
     if (weight->shape != weight_shape)
       throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
-    const auto grad_output = arguments.tensor_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
+    const auto grad_output = arguments.activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
       const std::int64_t out_features = weight->shape[0], in_features = weight->shape[1];
-      const auto grad_input = new_tensor(device, input->shape);
+      const auto grad_input = new_tensor(device, input->shape, input->dtype);
       const auto grad_weight = new_zeros(device, context, weight->shape);
       const auto grad_bias = new_zeros(device, context, {out_features});
       const ConstMatrixView part = matrix(*weight);
-      const DeviceBuffer packed(device, table.packed_weight_bytes(in_features, out_features, DType::kFloat32));
-      pack_weight(table, context, {&part, 1, packed.data(), true});
+      const DeviceBuffer packed(device, table.packed_weight_bytes(in_features, out_features, input->dtype));
+      pack_weight(table, context, {&part, 1, packed.data(), true, input->dtype, true});
       LinearArgs product;
       product.input = matrix(*grad_output);
-      product.weight = {packed.data(), in_features, out_features};
+      product.weight = {packed.data(), in_features, out_features, input->dtype};
       product.output = matrix(*grad_input);
       linear(table, context, product);
       linear_backward(
@@ -53,12 +53,12 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
 Napi::Value run_layer_norm_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.tensor("input", 2);
+    const auto input = arguments.activation("input", 2);
     const auto weight = arguments.tensor_of_shape("weight", {input->shape[1]});
-    const auto grad_output = arguments.tensor_of_shape("gradOutput", input->shape);
+    const auto grad_output = arguments.activation_of_shape("gradOutput", input->shape);
     const auto epsilon = static_cast<float>(to_number(arguments.get("epsilon"), "epsilon"));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto grad_input = new_tensor(device, input->shape);
+      const auto grad_input = new_tensor(device, input->shape, input->dtype);
       const auto grad_weight = new_zeros(device, context, weight->shape);
       const auto grad_bias = new_zeros(device, context, weight->shape);
       const auto statistics = new_tensor(device, {input->shape[0], 2});
@@ -77,15 +77,19 @@ Napi::Value run_layer_norm_backward(const Napi::CallbackInfo& info) {
   });
 }
 
-// geluBackward({ input [rows, columns], gradOutput [rows, columns] }), l2NormalizeBackward of the same: gradInput
+// geluBackward({ input [rows, columns], gradOutput [rows, columns] }): gradInput. l2NormalizeBackward of the same,
+// with a type of its own for each: gradInput in that of the input
 template <typename Args, void (*operation)(const OpTable&, OpContext&, const Args&)>
 Napi::Value run_rowwise_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.tensor("input", 2);
-    const auto grad_output = arguments.tensor_of_shape("gradOutput", input->shape);
+    const auto input = arguments.free_activation("input", 2);
+    const auto grad_output = arguments.free_activation("gradOutput", 2);
+    if (grad_output->shape != input->shape)
+      throw Error(kErrorShape,
+                  "gradOutput: expected shape " + describe(input->shape) + ", got " + describe(grad_output->shape));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto grad_input = new_tensor(device, input->shape);
+      const auto grad_input = new_tensor(device, input->shape, input->dtype);
       operation(device.table(), context, {matrix(*input), matrix(*grad_output), matrix(*grad_input)});
       return {{"gradInput", grad_input}};
     });

@@ -10,8 +10,8 @@ namespace {
 Napi::Value run_sigmoid_loss(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto images = arguments.tensor("images", 2);
-    const auto texts = arguments.tensor_of_shape("texts", images->shape);
+    const auto images = arguments.activation("images", 2);
+    const auto texts = arguments.activation_of_shape("texts", images->shape);
     const double logit_scale = to_number(arguments.get("logitScale"), "logitScale");
     const double logit_bias = to_number(arguments.get("logitBias"), "logitBias");
     const bool gradients = to_boolean(arguments.get("gradients"), "gradients");
@@ -33,7 +33,8 @@ Napi::Value run_sigmoid_loss(const Napi::CallbackInfo& info) {
         const std::size_t workspace_bytes = static_cast<std::size_t>(rows * n) * sizeof(float);
         // Memory that nothing has been written to does not count as taken: refuse what cannot fit together first.
         {
-          const DeviceBuffer all(device, 2 * images->buffer.bytes() + workspace_bytes);
+          const DeviceBuffer all(device,
+                                 2 * static_cast<std::size_t>(images->elements()) * sizeof(float) + workspace_bytes);
         }
         grad_images = new_tensor(device, images->shape);
         grad_texts = new_tensor(device, images->shape);

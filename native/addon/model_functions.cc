@@ -10,7 +10,7 @@
 namespace siglip2::addon {
 namespace {
 
-// loadModel(checkpoint, { device, threads, vision?, text? }, token)
+// loadModel(checkpoint, { device, dtype, threads, vision?, text? }, token)
 Napi::Value load_model(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const std::shared_ptr<const Checkpoint> checkpoint = from_handle<Checkpoint>(info[0], "checkpoint");
@@ -19,14 +19,15 @@ Napi::Value load_model(const Napi::CallbackInfo& info) {
     auto model = std::make_shared<Model>();
     model->device = &find_device(to_string(options.Get("device"), "device"));
     model->threads = to_threads(options.Get("threads"));
+    const DType type = to_dtype(options.Get("dtype"));
     std::optional<VisionConfig> vision;
     std::optional<TextConfig> text;
     if (!options.Get("vision").IsUndefined()) vision = to_vision_config(to_object(options.Get("vision"), "vision"));
     if (!options.Get("text").IsUndefined()) text = to_text_config(to_object(options.Get("text"), "text"));
 
     return Environment::of(info.Env()).submit(info.Env(), model->device->executor(), cancel, [=]() -> Finish {
-      if (vision) model->vision = share_vision_tower(*vision, *model->device, checkpoint, model->threads, cancel);
-      if (text) model->text = share_text_tower(*text, *model->device, checkpoint, model->threads, cancel);
+      if (vision) model->vision = share_vision_tower(*vision, *model->device, type, checkpoint, model->threads, cancel);
+      if (text) model->text = share_text_tower(*text, *model->device, type, checkpoint, model->threads, cancel);
       return [model](Napi::Env env) { return make_handle(env, model); };
     });
   });
@@ -166,7 +167,7 @@ Napi::Value prepare_images(const Napi::CallbackInfo& info) {
         else
           rows += (height / patch) * (width / patch);
       }
-      Pass::run(device, threads, *cancel, [&](Pass& pass) {
+      Pass::run(device, DType::kFloat32, threads, *cancel, [&](Pass& pass) {
         const Arena::Scope scope = pass.scope();
         args.output = pass.allocate(rows, columns);
         pass.patchify_images(args);

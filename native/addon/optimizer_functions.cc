@@ -39,7 +39,7 @@ TensorPointer clone(Device& device, OpContext& context, const Tensor& source) {
 Napi::Value run_token_embedding_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto grad_output = arguments.tensor("gradOutput", 2);
+    const auto grad_output = arguments.activation("gradOutput", 2);
     auto ids = to_int32s(arguments.get("ids"), "ids");
     const std::int64_t vocabulary = to_integer(arguments.get("vocabularySize"), "vocabularySize", 1, kMostVocabulary);
     const std::int64_t length = to_integer(arguments.get("length"), "length", 1, kMostPositions);
@@ -62,7 +62,7 @@ Napi::Value run_token_embedding_backward(const Napi::CallbackInfo& info) {
 Napi::Value run_position_embedding_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto grad_tokens = arguments.tensor("gradTokens", 2);
+    const auto grad_tokens = arguments.activation("gradTokens", 2);
     auto shapes = to_int32s(arguments.get("spatialShapes"), "spatialShapes");
     const Shape table = to_shape(arguments.get("tableShape"), "tableShape");
     if (shapes.size() % 2 != 0) throw Error(kErrorShape, "spatialShapes: expected rows and columns for every image");

@@ -1,8 +1,10 @@
 // Tensors of the kernel API: creating them from JavaScript data and reading them back.
+#include <cstdlib>
 #include <cstring>
+#include <string>
+#include <vector>
 
-#include "addon/handles.h"
-#include "addon/promise_task.h"
+#include "addon/kernel_arguments.h"
 #include "tensor/convert.h"
 #include "tensor/shape_check.h"
 
@@ -60,6 +62,20 @@ Napi::Value read_tensor_values(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+bool poisoning() {
+  static const bool wanted = [] {
+    const char* const value = std::getenv("SIGLIP2_POISON");
+    return value != nullptr && std::string(value) == "1";
+  }();
+  return wanted;
+}
+
+void poison(Device& device, const DeviceBuffer& buffer) {
+  const std::vector<std::uint8_t> ones(buffer.bytes(), 0xff);
+  OpContext context = device.context();
+  device.table().copy_to_device(context, buffer.data(), ones.data(), ones.size());
+}
 
 void add_tensor_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("createTensor", Napi::Function::New(env, create_tensor, "createTensor"));

@@ -25,7 +25,7 @@ std::vector<ParameterSetting> to_settings(const Napi::Value& value) {
   return settings;
 }
 
-// createTrainer({ device, threads, vision, text, parameters, seed, average, checkpoint?, trainingState }, token)
+// createTrainer({ device, dtype, threads, vision, text, parameters, seed, average, checkpoint?, trainingState }, token)
 Napi::Value create_trainer(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Napi::Object options = to_object(info[0], "options");
@@ -43,12 +43,13 @@ Napi::Value create_trainer(const Napi::CallbackInfo& info) {
     source.training_state = to_boolean(options.Get("trainingState"), "trainingState");
     if (source.training_state && !source.checkpoint)
       throw Error(kErrorCheckpoint, "a training state must come from a checkpoint");
+    const DType type = to_dtype(options.Get("dtype"));
     const bool average = to_boolean(options.Get("average"), "average");
 
     return Environment::of(info.Env())
         .submit(info.Env(), handle->device->executor(), cancel,
-                [handle, text, settings = std::move(settings), source, average, cancel]() -> Finish {
-                  auto store = std::make_shared<ParameterStore>(*handle->device, settings, source, average,
+                [handle, text, settings = std::move(settings), source, type, average, cancel]() -> Finish {
+                  auto store = std::make_shared<ParameterStore>(*handle->device, type, settings, source, average,
                                                                 handle->threads, cancel);
                   handle->trainer =
                       std::make_unique<Trainer>(*handle->device, handle->vision, text, store, handle->threads);

@@ -42,7 +42,7 @@ Device& open_device(const DeviceLibrary& library, int ordinal) {
   if (device == nullptr) {
     DeviceFacts facts;
     library.facts(ordinal, &facts);
-    device = new Device(name, describe(facts), *library.table, library.open(ordinal));
+    device = new Device(name, describe(facts), *library.table, library.open(ordinal), &library, ordinal);
   }
   return *device;
 }
@@ -89,6 +89,33 @@ std::vector<DeviceListing> list_devices() {
   add(cuda_library());
   if (simt_library_opened()) add(simt_library());
   return listings;
+}
+
+void Device::start_planning() {
+  arena_.start_planning();
+  if (table_.start_planning != nullptr) table_.start_planning(state_);
+}
+
+void Device::start_running() {
+  arena_.start_running();
+  if (table_.start_running != nullptr) table_.start_running(state_);
+}
+
+std::size_t Device::planned_bytes() const {
+  return arena_.planned() + (table_.planned_bytes != nullptr ? table_.planned_bytes(state_) : 0);
+}
+
+void Device::require_memory(std::size_t bytes) const {
+  if (library_ == nullptr) return require_host_memory(bytes);
+  DeviceFacts facts;
+  library_->facts(ordinal_, &facts);
+  // A library that does not say how much memory there is cannot be asked.
+  if (facts.memory_bytes == 0 || bytes <= facts.free_bytes) return;
+  throw Error(kErrorOutOfMemory,
+              "device \"" + name_ + "\" needs " + std::to_string(bytes) + " bytes more, but has only " +
+                  std::to_string(facts.free_bytes) + " free",
+              {{"requestedBytes", static_cast<std::int64_t>(bytes)},
+               {"freeBytes", static_cast<std::int64_t>(facts.free_bytes)}});
 }
 
 void require_host_memory(std::size_t bytes) {

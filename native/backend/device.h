@@ -16,12 +16,15 @@ namespace siglip2 {
 
 class Device {
  public:
-  // `state` is what the device's library calls its own (OpContext::device); null on the host.
-  Device(std::string name, std::string description, const OpTable& table, void* state = nullptr)
+  // `state` is what the device's library calls its own (OpContext::device); null on the host, which has no library.
+  Device(std::string name, std::string description, const OpTable& table, void* state = nullptr,
+         const DeviceLibrary* library = nullptr, int ordinal = 0)
       : name_(std::move(name)),
         description_(std::move(description)),
         table_(table),
         state_(state),
+        library_(library),
+        ordinal_(ordinal),
         arena_(table, state) {}
 
   const std::string& name() const { return name_; }
@@ -33,12 +36,20 @@ class Device {
   Executor& executor() { return executor_; }
   // Only for use on the executor's thread.
   Arena& arena() { return arena_; }
+  // The memory of a pass: the arena's, and what operations need while they run. See OpTable::start_planning.
+  void start_planning();
+  void start_running();
+  std::size_t planned_bytes() const;
+  // Throws ERR_SIGLIP_OUT_OF_MEMORY, with requested and free bytes, when the device cannot hold that many bytes more.
+  void require_memory(std::size_t bytes) const;
 
  private:
   std::string name_;
   std::string description_;
   const OpTable& table_;
   void* state_;
+  const DeviceLibrary* library_;
+  int ordinal_;
   Executor executor_;
   Arena arena_;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "backend/op_table.h"
 
@@ -16,6 +17,8 @@ struct DeviceState {
   std::size_t scratch_capacity = 0;
   std::size_t scratch_used = 0;
   std::size_t scratch_peak = 0;  // of the current plan
+  // What it grew out of while an operation held parts of it.
+  std::vector<void*> outgrown_scratch;
 };
 
 // The table of every library of this kind, over its runtime.

@@ -58,13 +58,11 @@ void MemoryPool::release(CudaDevice& device, void* memory) noexcept {
   if (found == lent_.end()) return;
   const std::size_t size = found->second;
   lent_.erase(found);
-  // The memory of a dead device goes with the process.
-  if (device.dead()) return;
   if (kept_bytes_ + size <= device.properties().totalGlobalMem / kMostKept) {
     kept_.emplace(size, memory);
     kept_bytes_ += size;
   } else if (cudaFree(memory) != cudaSuccess) {
-    // If it is more than this block's trouble, the next call meets it again.
+    // Of a dead device, whose memory goes with the process, or the next call meets it again.
     (void)cudaGetLastError();
   }
 }
@@ -116,6 +114,8 @@ std::string CudaDevice::recent_kernels() const {
 
 void CudaDevice::fail(cudaError_t status, const char* what) {
   (void)cudaGetLastError();
+  // Kernels and libraries are loaded on first use, into memory of the device.
+  const char* const code = status == cudaErrorMemoryAllocation ? kErrorOutOfMemory : kErrorCuda;
   std::string message = std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")";
   if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorUnsupportedPtxVersion)
     message += "; this build of the CUDA library has no code for this card: npm run build:cuda -- --arch native";
@@ -132,7 +132,7 @@ void CudaDevice::fail(cudaError_t status, const char* what) {
     }
     message += ". The GPU cannot be used any more by this process; restart it";
   }
-  throw Error(kErrorCuda, message);
+  throw Error(code, message);
 }
 
 }  // namespace siglip2::cuda

@@ -55,7 +55,8 @@ std::size_t MatmulPlans::KeyHash::operator()(const Key& key) const {
   return static_cast<std::size_t>(hash ^ hash >> 32);
 }
 
-MatmulPlans::MatmulPlans(CudaDevice& device) : device_(device), library_(cublaslt::open_library(&notice_)) {
+MatmulPlans::MatmulPlans(CudaDevice& device) : device_(device) {
+  library_ = cublaslt::open_library(&notice_);
   if (library_ == nullptr) return;
   const int status = library_->create(&handle_);
   if (status == cublaslt::kSuccess) return;

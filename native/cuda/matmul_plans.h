@@ -45,7 +45,7 @@ class MatmulPlans {
   PlanPointer make(const MatmulArgs& args, const void* bias);
 
   CudaDevice& device_;
-  const cublaslt::Library* library_;
+  const cublaslt::Library* library_ = nullptr;
   cublaslt::Handle handle_ = nullptr;
   std::string notice_;
   // Null for products that cuBLASLt has no algorithm for.

@@ -17,7 +17,12 @@ DeviceState& state_of(const OpContext& context) {
 Scratch::Scratch(OpContext& context) : context_(context), start_(state_of(context).scratch_used) {}
 
 Scratch::~Scratch() {
-  state_of(context_).scratch_used = start_;
+  DeviceState& state = state_of(context_);
+  state.scratch_used = start_;
+  if (start_ != 0) return;
+  for (void* const memory : state.outgrown_scratch)
+    runtime::release(context_.device, memory);
+  state.outgrown_scratch.clear();
 }
 
 void* Scratch::allocate_bytes(std::size_t bytes) {
@@ -32,7 +37,7 @@ void* Scratch::allocate_bytes(std::size_t bytes) {
   if (end > state.scratch_capacity) {
     // Only outside of passes. What was handed out before stays where it is until the operation ends.
     unsigned char* const larger = static_cast<unsigned char*>(runtime::allocate(context_.device, 2 * end));
-    runtime::release(context_.device, state.scratch);
+    state.outgrown_scratch.push_back(state.scratch);
     state.scratch = larger;
     state.scratch_capacity = 2 * end;
   }

@@ -21,9 +21,11 @@ std::string describe_shape(const Range& shape) {
 
 }  // namespace
 
-CheckpointParameters::CheckpointParameters(Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads,
+CheckpointParameters::CheckpointParameters(Device& device, DType activation_type,
+                                           std::shared_ptr<const Checkpoint> checkpoint, int threads,
                                            std::shared_ptr<const CancelToken> cancel)
     : device_(device),
+      activation_type_(activation_type),
       checkpoint_(std::move(checkpoint)),
       cancel_(std::move(cancel)),
       context_(device.context(threads)) {}
@@ -65,9 +67,10 @@ PackedWeight CheckpointParameters::pack(const std::vector<ConstMatrixView>& part
   for (const ConstMatrixView& part : parts)
     out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
-  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32));
-  pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed});
-  return {packed, out_features, in_features};
+  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, activation_type_));
+  pack_weight(device_.table(), context_,
+              {parts.data(), static_cast<int>(parts.size()), packed, false, activation_type_});
+  return {packed, out_features, in_features, activation_type_};
 }
 
 VectorWeights CheckpointParameters::vector(const std::string& name, std::initializer_list<std::int64_t> shape) {
@@ -127,12 +130,21 @@ PoolingWeights CheckpointParameters::pooling(const std::string& name, std::int64
 }
 
 TokenTable CheckpointParameters::token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) {
-  token_table_name_ = name;
-  return {find(name, {vocabulary, width}).matrix(), nullptr};
+  ConstMatrixView table = find(name, {vocabulary, width}).matrix();
+  if (device_.table().host_memory) {
+    token_table_name_ = name;
+    return {table, nullptr};
+  }
+  const std::size_t bytes = static_cast<std::size_t>(vocabulary * width) * size_of(table.dtype);
+  void* const memory = allocate(bytes);
+  device_.table().copy_to_device(context_, memory, table.data, bytes);
+  checkpoint_->release_pages(name);
+  table.data = memory;
+  return {table, nullptr};
 }
 
 void CheckpointParameters::check_token_table() const {
-  (void)checkpoint_->tensor(token_table_name_);
+  if (!token_table_name_.empty()) (void)checkpoint_->tensor(token_table_name_);
 }
 
 }  // namespace siglip2

@@ -16,7 +16,7 @@ namespace siglip2 {
 class CheckpointParameters final : public Parameters {
  public:
   // `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
-  CheckpointParameters(Device& device, std::shared_ptr<const Checkpoint> checkpoint, int threads,
+  CheckpointParameters(Device& device, DType activation_type, std::shared_ptr<const Checkpoint> checkpoint, int threads,
                        std::shared_ptr<const CancelToken> cancel);
 
   VectorWeights vector(const std::string& name, std::initializer_list<std::int64_t> shape) override;
@@ -24,9 +24,11 @@ class CheckpointParameters final : public Parameters {
                                std::int64_t out_features, std::int64_t in_features) override;
   LinearWeights patch_convolution(const std::string& name, std::int64_t width, int patch) override;
   PoolingWeights pooling(const std::string& name, std::int64_t width, int heads) override;
-  // The table, by far the largest parameter, stays in the mapped file.
+  // The table, by far the largest parameter, stays in the mapped file where the device is the host; elsewhere it is
+  // copied to the device in the type that it is stored in.
   TokenTable token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) override;
   void check_token_table() const override;
+  DType activation_type() const override { return activation_type_; }
   std::size_t bytes() const override { return bytes_; }
 
  private:
@@ -38,12 +40,13 @@ class CheckpointParameters final : public Parameters {
   void* allocate(std::size_t bytes);
 
   Device& device_;
+  DType activation_type_;
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::shared_ptr<const CancelToken> cancel_;
   OpContext context_;
   std::vector<DeviceBuffer> buffers_;
   std::size_t bytes_ = 0;
-  std::string token_table_name_;
+  std::string token_table_name_;  // empty: it is not read from the file any more
 };
 
 }  // namespace siglip2

@@ -42,7 +42,7 @@ void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& inp
 void backward(Pass& pass, const LayerNormWeights& layer, float epsilon, const ConstMatrixView& input,
               const ConstMatrixView& grad_output, const MatrixView& grad_input, bool accumulate) {
   const Arena::Scope scope = pass.scope();
-  const MatrixView statistics = pass.allocate(input.rows, 2);
+  const MatrixView statistics = pass.allocate_float(input.rows, 2);
   pass.layer_norm_backward({input, layer.weight, epsilon, grad_output, grad_input, accumulate, layer.grad_weight,
                             layer.grad_bias, statistics});
 }
@@ -123,7 +123,7 @@ EncoderBlock::Activations EncoderBlock::Activations::allocate(Pass& pass, const 
   kept.input = input;
   kept.joint = pass.allocate(input.rows, 3 * size.width);
   kept.attended = pass.allocate(input.rows, size.width);
-  kept.log_sum_exp = pass.allocate(input.rows, size.heads);
+  kept.log_sum_exp = pass.allocate_float(input.rows, size.heads);
   kept.middle = pass.allocate(input.rows, size.width);
   kept.pre_activation = pass.allocate(input.rows, size.intermediate);
   return kept;

@@ -5,71 +5,105 @@
 #include "tensor/error.h"
 
 namespace siglip2 {
+namespace {
 
-Pass::Pass(Device& device, int threads, const CancelToken& cancel, bool planning)
-    : device_(device), context_(device.context(threads)), cancel_(cancel), planning_(planning) {}
+bool is_dense(const ConstMatrixView& view) {
+  return view.stride == view.columns || view.rows <= 1;
+}
 
-void Pass::run(Device& device, int threads, const CancelToken& cancel, const std::function<void(Pass&)>& body) {
-  cancel.check();
-  device.arena().start_planning();
-  Pass plan(device, threads, cancel, true);
+}  // namespace
+
+Pass::Pass(Device& device, DType activation_type, int threads, const CancelToken& cancel, bool planning)
+    : device_(device),
+      activation_type_(activation_type),
+      context_(device.context(threads)),
+      cancel_(cancel),
+      planning_(planning) {
+  context_.planning = planning && device.table().start_planning != nullptr;
+}
+
+// Returns the bytes of host memory that the results take.
+std::size_t Pass::make_plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body) {
+  device.start_planning();
+  const CancelToken never;
+  Pass plan(device, activation_type, 1, never, true);
   body(plan);
+  return plan.result_bytes_;
+}
+
+void Pass::run(Device& device, DType activation_type, int threads, const CancelToken& cancel,
+               const std::function<void(Pass&)>& body) {
+  cancel.check();
+  const std::size_t result_bytes = make_plan(device, activation_type, body);
   // Twice: once as the core's result, once as JavaScript's.
-  require_host_memory(2 * plan.result_bytes_);
-  device.arena().start_running();
-  Pass pass(device, threads, cancel, false);
+  require_host_memory(2 * result_bytes);
+  device.start_running();
+  Pass pass(device, activation_type, threads, cancel, false);
   body(pass);
 }
 
-std::size_t Pass::plan(Device& device, const std::function<void(Pass&)>& body) {
-  device.arena().start_planning();
-  const CancelToken never;
-  Pass plan(device, 1, never, true);
-  body(plan);
-  return device.arena().planned();
+std::size_t Pass::plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body) {
+  make_plan(device, activation_type, body);
+  return device.planned_bytes();
+}
+
+MatrixView Pass::allocate_rows(DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+  if (stride != 0 && rows > std::numeric_limits<std::int64_t>::max() / 8 / stride)
+    throw Error(kErrorOutOfMemory, "the activations of this batch are larger than the address space");
+  void* const memory = device_.arena().allocate(static_cast<std::size_t>(rows * stride) * size_of(type));
+  return {memory, type, rows, columns, stride};
 }
 
 MatrixView Pass::allocate(std::int64_t rows, std::int64_t columns) {
-  if (columns != 0 && rows > std::numeric_limits<std::int64_t>::max() / 8 / columns)
-    throw Error(kErrorOutOfMemory, "the activations of this batch are larger than the address space");
-  void* const memory = device_.arena().allocate(static_cast<std::size_t>(rows * columns) * sizeof(float));
-  return {memory, DType::kFloat32, rows, columns, columns};
+  // 8 elements are 16 bytes or more.
+  const std::int64_t padded = device_.table().host_memory ? columns : (columns + 7) / 8 * 8;
+  return allocate_rows(activation_type_, rows, columns, padded);
+}
+
+MatrixView Pass::allocate_float(std::int64_t rows, std::int64_t columns) {
+  return allocate_rows(DType::kFloat32, rows, columns, columns);
 }
 
 void Pass::copy_to_host(float* host, const ConstMatrixView& view) {
-  const auto row_bytes = static_cast<std::size_t>(view.columns) * sizeof(float);
-  if (planning_) {
-    result_bytes_ += row_bytes * static_cast<std::size_t>(view.rows);
-    return;
+  const std::size_t bytes = static_cast<std::size_t>(view.rows * view.columns) * sizeof(float);
+  if (planning_) result_bytes_ += bytes;
+  const Arena::Scope dense_scope = scope();
+  ConstMatrixView dense = view;
+  if (!is_dense(view) || view.dtype != DType::kFloat32) {
+    const MatrixView copied = allocate_float(view.rows, view.columns);
+    copy(copied, view);
+    dense = copied;
   }
-  if (view.stride == view.columns) {
-    device_.table().copy_to_host(context_, host, view.data, row_bytes * static_cast<std::size_t>(view.rows));
-    return;
-  }
-  for (std::int64_t row = 0; row < view.rows; ++row)
-    device_.table().copy_to_host(context_, host + row * view.columns, view.as<float>() + row * view.stride, row_bytes);
+  if (!planning_) device_.table().copy_to_host(context_, host, dense.data, bytes);
 }
 
 void Pass::copy_to_device(const MatrixView& view, const float* host) {
-  if (planning_) return;
-  device_.table().copy_to_device(context_, view.data, host,
-                                 static_cast<std::size_t>(view.rows * view.columns) * sizeof(float));
+  const Arena::Scope dense_scope = scope();
+  const bool direct = is_dense(view) && view.dtype == DType::kFloat32;
+  const MatrixView dense = direct ? view : allocate_float(view.rows, view.columns);
+  if (!planning_)
+    device_.table().copy_to_device(context_, dense.data, host,
+                                   static_cast<std::size_t>(view.rows * view.columns) * sizeof(float));
+  if (!direct) copy(view, dense);
 }
 
 void Pass::copy(const MatrixView& to, const ConstMatrixView& from) {
+  if (to.dtype != from.dtype || !is_dense(to) || !is_dense(from))
+    return run_operation(siglip2::convert, ConvertArgs{from, to});
   if (planning_) return;
   device_.table().copy_on_device(context_, to.data, from.data,
-                                 static_cast<std::size_t>(to.rows * to.columns) * sizeof(float));
+                                 static_cast<std::size_t>(to.rows * to.columns) * size_of(to.dtype));
 }
 
 void Pass::fill_zero(const MatrixView& view) {
   if (planning_) return;
-  device_.table().fill_zero(context_, view.data, static_cast<std::size_t>(view.rows * view.columns) * sizeof(float));
+  device_.table().fill_zero(context_, view.data,
+                            static_cast<std::size_t>(view.rows * view.stride) * size_of(view.dtype));
 }
 
 template <typename Args>
 void Pass::run_operation(void (*operation)(const OpTable&, OpContext&, const Args&), const Args& args) {
-  if (planning_) return;
+  if (planning_ && !context_.planning) return;
   cancel_.check();
   operation(device_.table(), context_, args);
 }

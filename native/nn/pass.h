@@ -2,7 +2,11 @@
 //
 // The same layer code runs twice. The first time the pass is a plan: allocations are counted and operations skipped.
 // Then the arena grows to what was counted, and the second time the operations run. So the memory of a pass is known,
-// and refused if it is too much, before any work starts.
+// and refused if it is too much, before any work starts. On devices whose operations need memory of their own while
+// they run (OpTable::start_planning) the plan calls the operations too, which then only count.
+//
+// Activations have one element type in a pass. On devices that are not the host their rows are padded to whole 16
+// bytes, so that kernels may read them in vectors; so views need not be dense.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +15,7 @@
 #include "backend/cancel.h"
 #include "backend/device.h"
 #include "ops/attention/attention.h"
+#include "ops/convert/convert.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
 #include "ops/layer_norm/layer_norm.h"
@@ -27,21 +32,26 @@ class Pass {
  public:
   // Plans and then runs `body` on the device's executor thread. Throws what the body throws, ERR_SIGLIP_OUT_OF_MEMORY,
   // or ERR_SIGLIP_ABORTED when `cancel` fires between two operations.
-  static void run(Device& device, int threads, const CancelToken& cancel, const std::function<void(Pass&)>& body);
-  // Only the plan: how many bytes of activations `body` needs at once. Throws what the body throws.
-  static std::size_t plan(Device& device, const std::function<void(Pass&)>& body);
+  static void run(Device& device, DType activation_type, int threads, const CancelToken& cancel,
+                  const std::function<void(Pass&)>& body);
+  // Only the plan: how many bytes of device memory `body` needs at once. Throws what the body throws.
+  static std::size_t plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body);
 
   bool planning() const { return planning_; }
 
-  // A float32 matrix in the arena.
+  // Activations in the arena.
   MatrixView allocate(std::int64_t rows, std::int64_t columns);
+  // A dense float32 matrix: statistics, workspaces, gradients of the loss.
+  MatrixView allocate_float(std::int64_t rows, std::int64_t columns);
   [[nodiscard]] Arena::Scope scope() { return Arena::Scope(device_.arena()); }
 
   // Copies rows to dense float32 host memory. In planning they are only counted.
   void copy_to_host(float* host, const ConstMatrixView& view);
+  // The other way; rounds to the view's type.
   void copy_to_device(const MatrixView& view, const float* host);
-  // Dense matrices of one shape.
+  // Matrices of one shape, of any types and strides.
   void copy(const MatrixView& to, const ConstMatrixView& from);
+  // With whatever lies between the rows.
   void fill_zero(const MatrixView& view);
 
   void linear(const LinearArgs& args);
@@ -66,13 +76,16 @@ class Pass {
   void patchify_pixels(const PatchifyPixelsArgs& args);
 
  private:
-  Pass(Device& device, int threads, const CancelToken& cancel, bool planning);
+  Pass(Device& device, DType activation_type, int threads, const CancelToken& cancel, bool planning);
+  static std::size_t make_plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body);
 
-  // Runs one operation of the table, unless this is a plan.
+  MatrixView allocate_rows(DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride);
+  // Runs one operation of the table; in a plan only where that counts its memory.
   template <typename Args>
   void run_operation(void (*operation)(const OpTable&, OpContext&, const Args&), const Args& args);
 
   Device& device_;
+  DType activation_type_;
   OpContext context_;
   const CancelToken& cancel_;
   bool planning_;

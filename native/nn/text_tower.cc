@@ -11,8 +11,9 @@ namespace {
 
 // The last position of every text, whatever token it holds: rows `length` apart.
 MatrixView last_positions(const MatrixView& tokens, const TextBatch& batch) {
-  return {tokens.as<float>() + (batch.length - 1) * tokens.columns, DType::kFloat32, batch.count, tokens.columns,
-          batch.length * tokens.columns};
+  MatrixView rows = tokens.slice_rows(batch.length - 1, batch.count);
+  rows.stride = batch.length * tokens.stride;
+  return rows;
 }
 
 }  // namespace
@@ -67,7 +68,7 @@ TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& i
   if (batch.count == 0) return result;
   const std::int64_t width = config_.encoder.width;
 
-  Pass::run(device, threads, cancel, [&](Pass& pass) {
+  Pass::run(device, parameters_->activation_type(), threads, cancel, [&](Pass& pass) {
     const Arena::Scope scope = pass.scope();
     const MatrixView tokens = embed(pass, batch);
     StateCollector states(request.hidden_states, -1, result.hidden_states);
@@ -87,7 +88,7 @@ TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& i
     if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(batch.count * config_.projection));
     pass.copy_to_host(result.pooled.data(), pooled);
   });
-  result.activation_bytes = device.arena().planned();
+  result.activation_bytes = device.planned_bytes();
   return result;
 }
 

@@ -46,27 +46,27 @@ TowerCache<Tower>& cache() {
 
 }  // namespace
 
-std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device,
+std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device, DType type,
                                                       const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                       const std::shared_ptr<const CancelToken>& cancel) {
   std::ostringstream key;
-  key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.patch_size << ','
-      << config.grid << ',' << config.fixed_resolution << config.has_head;
+  key << device.name() << '|' << name_of(type) << '|' << checkpoint->identity() << '|' << key_of(config.encoder)
+      << config.patch_size << ',' << config.grid << ',' << config.fixed_resolution << config.has_head;
   return cache<VisionTower>().share(key.str(), [&] {
     return std::make_shared<const VisionTower>(
-        config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
+        config, std::make_shared<CheckpointParameters>(device, type, checkpoint, threads, cancel));
   });
 }
 
-std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device,
+std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device, DType type,
                                                   const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                   const std::shared_ptr<const CancelToken>& cancel) {
   std::ostringstream key;
-  key << device.name() << '|' << checkpoint->identity() << '|' << key_of(config.encoder) << config.vocabulary << ','
-      << config.positions << ',' << config.projection;
+  key << device.name() << '|' << name_of(type) << '|' << checkpoint->identity() << '|' << key_of(config.encoder)
+      << config.vocabulary << ',' << config.positions << ',' << config.projection;
   return cache<TextTower>().share(key.str(), [&] {
     return std::make_shared<const TextTower>(
-        config, std::make_shared<CheckpointParameters>(device, checkpoint, threads, cancel));
+        config, std::make_shared<CheckpointParameters>(device, type, checkpoint, threads, cancel));
   });
 }
 

@@ -10,12 +10,12 @@
 
 namespace siglip2 {
 
-// The tower of this checkpoint and configuration on this device, loaded unless some handle still holds it. Runs on the
-// device's executor thread. `cancel` stops the loading.
-std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device,
+// The tower of this checkpoint and configuration on this device, computing in this type, loaded unless some handle
+// still holds it. Runs on the device's executor thread. `cancel` stops the loading.
+std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device, DType type,
                                                       const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                       const std::shared_ptr<const CancelToken>& cancel);
-std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device,
+std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device, DType type,
                                                   const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
                                                   const std::shared_ptr<const CancelToken>& cancel);
 

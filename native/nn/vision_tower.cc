@@ -127,7 +127,7 @@ VisionResult VisionTower::forward(Device& device, const VisionInput& input, cons
   const Offsets offsets = batch.offsets();
   if (offsets.sequences() == 0) return result;
 
-  Pass::run(device, threads, cancel, [&](Pass& pass) {
+  Pass::run(device, parameters_->activation_type(), threads, cancel, [&](Pass& pass) {
     const Arena::Scope scope = pass.scope();
     const MatrixView tokens = embed(pass, batch, offsets);
     StateCollector states(request.hidden_states, request.layer, result.hidden_states);
@@ -145,7 +145,7 @@ VisionResult VisionTower::forward(Device& device, const VisionInput& input, cons
     if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(pooled.rows * pooled.columns));
     pass.copy_to_host(result.pooled.data(), pooled);
   });
-  result.activation_bytes = device.arena().planned();
+  result.activation_bytes = device.planned_bytes();
   return result;
 }
 

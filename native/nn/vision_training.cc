@@ -97,9 +97,9 @@ void VisionTower::backward_pooling(Pass& pass, const Activations& kept, const Co
   args.value_weight = pooling.value_weight;
   args.grad_output = grad_attended;
   args.grad_tokens = grad_tokens;
-  args.pooled = pass.allocate(images, heads * width);
-  args.grad_pooled = pass.allocate(images, heads * width);
-  const MatrixView grad_probe_keys = trainable ? pass.allocate(heads, width) : MatrixView{};
+  args.pooled = pass.allocate_float(images, heads * width);
+  args.grad_pooled = pass.allocate_float(images, heads * width);
+  const MatrixView grad_probe_keys = trainable ? pass.allocate_float(heads, width) : MatrixView{};
   if (trainable) {
     pass.fill_zero(grad_probe_keys);
     args.grad_probe_keys = grad_probe_keys.as<float>();

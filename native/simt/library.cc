@@ -4,6 +4,8 @@
 #include "backend/device_library.h"
 #include "cuda/backend.h"
 #include "cuda/runtime.h"
+#include "simt/control.h"
+#include "simt/device_memory.h"
 
 namespace siglip2::simt {
 namespace {
@@ -12,6 +14,8 @@ void facts(int, DeviceFacts* facts) {
   *facts = {};
   std::strcpy(facts->name, "emulated GPU, for tests");
   std::strcpy(facts->architecture, "sm_80");
+  facts->memory_bytes = device_memory_bytes();
+  facts->free_bytes = free_device_memory_bytes();
   facts->multiprocessors = 4;
 }
 
@@ -22,6 +26,7 @@ const DeviceLibrary& library() {
       []() noexcept { return 1; },
       []() noexcept { return ""; },
       [](int ordinal) -> void* {
+        make_device_memory_strict();
         static auto* const state = new cuda::DeviceState(ordinal);
         return state;
       },
@@ -30,7 +35,7 @@ const DeviceLibrary& library() {
       cuda::runtime::timer_start,
       cuda::runtime::timer_stop,
       cuda::runtime::flush_l2,
-      nullptr,
+      control,
   };
   return library;
 }

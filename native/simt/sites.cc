@@ -42,8 +42,10 @@ void update_observed() {
 bool sites_observed = false;
 
 const char* short_path(const char* file) {
-  const char* const found = std::strstr(file, "native/");
-  return found == nullptr ? file : found;
+  const char* path = file;
+  for (const char* next = file; (next = std::strstr(next, "native/")) != nullptr; ++next)
+    path = next;
+  return path;
 }
 
 bool observe_site(Site site, SiteKind kind) {

@@ -73,6 +73,20 @@ inline void check_matrix(const char* operation, const char* name, const ConstMat
   if (rows > 0 && columns > 0) check_pointer(operation, name, matrix.data);
 }
 
+// The element type of activations, when the device called `device` has it among `supported`
+// (OpTable::activation_types); ERR_SIGLIP_UNSUPPORTED, with what the device can do, otherwise.
+inline DType check_activation_type(const char* operation, const char* name, DType dtype, const char* device,
+                                   std::uint32_t supported) {
+  if ((supported >> static_cast<int>(dtype) & 1u) != 0) return dtype;
+  std::string types;
+  for (const DType each : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
+    if ((supported >> static_cast<int>(each) & 1u) == 0) continue;
+    types += (types.empty() ? "" : " and ") + std::string(name_of(each));
+  }
+  throw Error(kErrorUnsupported, std::string(operation) + ": " + name + " is " + name_of(dtype) + "; device \"" +
+                                     device + "\" computes in " + types);
+}
+
 // Prefix sums: `count` + 1 entries that start at 0, never fall and end at `total`.
 inline void check_offsets(const char* operation, const char* name, const std::int32_t* offsets, std::int64_t count,
                           std::int64_t total) {

@@ -59,9 +59,11 @@ std::string state_name(ParameterPart part, const std::string& name) {
   return name;
 }
 
-ParameterStore::ParameterStore(Device& device, std::vector<ParameterSetting> settings, ParameterSource source,
-                               bool average, int threads, std::shared_ptr<const CancelToken> cancel)
+ParameterStore::ParameterStore(Device& device, DType activation_type, std::vector<ParameterSetting> settings,
+                               ParameterSource source, bool average, int threads,
+                               std::shared_ptr<const CancelToken> cancel)
     : device_(device),
+      activation_type_(activation_type),
       settings_(std::move(settings)),
       source_(std::move(source)),
       average_(average),
@@ -81,10 +83,10 @@ void ParameterStore::require_memory() const {
     // The values; gradient, moments and average where it is trained; packed twice where it is a matrix of a layer.
     std::int64_t copies = 1;
     if (each.trainable) copies += average_ ? 4 : 3;
-    if (each.shape.size() >= 2) copies += 2;
     bytes += bytes_of(count * copies);
+    if (each.shape.size() >= 2) bytes += 2 * static_cast<std::size_t>(count) * size_of(activation_type_);
   }
-  require_host_memory(bytes);
+  device_.require_memory(bytes);
 }
 
 const ParameterSetting& ParameterStore::setting(const std::string& name) const {
@@ -200,17 +202,17 @@ LinearWeights ParameterStore::pack(std::vector<ConstMatrixView> parts, bool trai
   LinearWeights weights;
   PackJob job;
   derived_.push_back(
-      allocate(device_.table().packed_weight_bytes(out_features, in_features, DType::kFloat32), bytes_.packed));
+      allocate(device_.table().packed_weight_bytes(out_features, in_features, activation_type_), bytes_.packed));
   job.packed = derived_.back().data();
   job.transposed = nullptr;
   if (trainable_tower) {
     derived_.push_back(
-        allocate(device_.table().packed_weight_bytes(in_features, out_features, DType::kFloat32), bytes_.packed));
+        allocate(device_.table().packed_weight_bytes(in_features, out_features, activation_type_), bytes_.packed));
     job.transposed = derived_.back().data();
   }
   job.parts = std::move(parts);
-  weights.weight = {job.packed, out_features, in_features};
-  weights.transposed = {job.transposed, in_features, out_features};
+  weights.weight = {job.packed, out_features, in_features, activation_type_};
+  weights.transposed = {job.transposed, in_features, out_features, activation_type_};
   pack_jobs_.push_back(std::move(job));
   return weights;
 }
@@ -345,6 +347,16 @@ std::vector<std::int32_t> ParameterStore::start_gradients(const std::vector<std:
   return slots;
 }
 
+ParameterStore::PlannedGradients::PlannedGradients(ParameterStore& store, std::size_t tokens)
+    : store_(store), kept_(store.token_gradient_) {
+  const std::size_t rows = std::min(tokens, store.touched_.size());
+  if (rows == 0) return;
+  // Any address: nothing is read or written while a pass is planned.
+  store.token_gradient_ = {reinterpret_cast<float*>(std::uintptr_t{256}), static_cast<std::int64_t>(rows)};
+  for (std::size_t i = 0; i < tokens; ++i)
+    slots_.push_back(static_cast<std::int32_t>(i % rows));
+}
+
 double ParameterStore::squared_gradient_norm() {
   std::vector<SumOfSquaresArgs> arrays;
   std::vector<double> parts(entries_.size());
@@ -406,8 +418,9 @@ void ParameterStore::refresh() {
   const OpTable& table = device_.table();
   for (const PackJob& job : pack_jobs_) {
     const int parts = static_cast<int>(job.parts.size());
-    pack_weight(table, context_, {job.parts.data(), parts, job.packed, false});
-    if (job.transposed != nullptr) pack_weight(table, context_, {job.parts.data(), parts, job.transposed, true});
+    pack_weight(table, context_, {job.parts.data(), parts, job.packed, false, activation_type_, true});
+    if (job.transposed != nullptr)
+      pack_weight(table, context_, {job.parts.data(), parts, job.transposed, true, activation_type_, true});
   }
   for (const ProbeKeysArgs& job : probe_jobs_)
     probe_keys(table, context_, job);

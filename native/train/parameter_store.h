@@ -1,5 +1,5 @@
 // Parameters in training: master weights in float32, their gradients, the optimiser's moments, and the packed copies
-// that the forward and backward passes read.
+// that the forward and backward passes read, in the type that they compute in.
 //
 // Towers ask for their parameters as in inference and get pointers into this store. What one product uses together
 // (query, key and value) lies together in one block, so that its gradient is one matrix.
@@ -60,8 +60,8 @@ class ParameterStore final : public Parameters {
  public:
   // Throws ERR_SIGLIP_OUT_OF_MEMORY before anything is allocated when the parameters cannot fit. `average`: also keeps
   // an exponential moving average of the weights.
-  ParameterStore(Device& device, std::vector<ParameterSetting> settings, ParameterSource source, bool average,
-                 int threads, std::shared_ptr<const CancelToken> cancel);
+  ParameterStore(Device& device, DType activation_type, std::vector<ParameterSetting> settings, ParameterSource source,
+                 bool average, int threads, std::shared_ptr<const CancelToken> cancel);
 
   VectorWeights vector(const std::string& name, std::initializer_list<std::int64_t> shape) override;
   LinearWeights stacked_linear(const std::string& prefix, std::initializer_list<const char*> names,
@@ -70,6 +70,7 @@ class ParameterStore final : public Parameters {
   PoolingWeights pooling(const std::string& name, std::int64_t width, int heads) override;
   TokenTable token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) override;
   void check_token_table() const override {}
+  DType activation_type() const override { return activation_type_; }
   std::size_t bytes() const override { return bytes_.values + bytes_.packed; }
 
   struct Bytes {
@@ -87,6 +88,21 @@ class ParameterStore final : public Parameters {
   // Gradients become 0. `ids` are all token ids of the coming batch; returns the row of the token table's gradient
   // for each of them (empty when the table is frozen).
   std::vector<std::int32_t> start_gradients(const std::vector<std::int32_t>& ids);
+  // For the plan of a batch of this many tokens, all different: rows as start_gradients returns them, of a gradient
+  // without memory, as long as the object lives.
+  class PlannedGradients {
+   public:
+    PlannedGradients(ParameterStore& store, std::size_t tokens);
+    ~PlannedGradients() { store_.token_gradient_ = kept_; }
+    PlannedGradients(const PlannedGradients&) = delete;
+    PlannedGradients& operator=(const PlannedGradients&) = delete;
+    const std::vector<std::int32_t>& slots() const { return slots_; }
+
+   private:
+    ParameterStore& store_;
+    TokenTable::SparseGradient kept_;
+    std::vector<std::int32_t> slots_;
+  };
   // Σ of the squares of all gradients of trainable parameters.
   double squared_gradient_norm();
   // Updates the trainable parameters and everything that is derived from them.
@@ -139,6 +155,7 @@ class ParameterStore final : public Parameters {
   void require_memory() const;
 
   Device& device_;
+  DType activation_type_;
   std::vector<ParameterSetting> settings_;
   std::unordered_map<std::string, std::size_t> setting_index_;
   ParameterSource source_;

@@ -74,13 +74,13 @@ void Trainer::normalize_and_compare(Pass& pass, const Work& work, const MatrixVi
   const std::int64_t n = images.rows, width = images.columns;
   const MatrixView unit_images = pass.allocate(n, width);
   const MatrixView unit_texts = pass.allocate(n, width);
-  const MatrixView grad_images = pass.allocate(n, width);
-  const MatrixView grad_texts = pass.allocate(n, width);
+  const MatrixView grad_images = pass.allocate_float(n, width);
+  const MatrixView grad_texts = pass.allocate_float(n, width);
   pass.l2_normalize({images, unit_images});
   pass.l2_normalize({texts, unit_texts});
   {
     const Arena::Scope workspace_scope = pass.scope();
-    const MatrixView workspace = pass.allocate(sigmoid_loss_workspace_rows(n), n);
+    const MatrixView workspace = pass.allocate_float(sigmoid_loss_workspace_rows(n), n);
     pass.sigmoid_loss(
         {unit_images, unit_texts, work.logit_scale, work.logit_bias, grad_images, grad_texts, workspace, &loss});
   }
@@ -143,10 +143,10 @@ GradientResult Trainer::gradients(const TrainingBatch& batch, const GradientPlan
   work.logit_scale = store_->read_scalar("logit_scale");
   work.logit_bias = store_->read_scalar("logit_bias");
   SigmoidLossResult loss;
-  Pass::run(device_, threads_, cancel, [&](Pass& pass) { run(pass, work, loss); });
+  Pass::run(device_, store_->activation_type(), threads_, cancel, [&](Pass& pass) { run(pass, work, loss); });
   store_->add_to_gradient("logit_scale", loss.grad_logit_scale);
   store_->add_to_gradient("logit_bias", loss.grad_logit_bias);
-  return {loss.loss, std::sqrt(store_->squared_gradient_norm()), device_.arena().planned()};
+  return {loss.loss, std::sqrt(store_->squared_gradient_norm()), device_.planned_bytes()};
 }
 
 StepResult Trainer::step(const TrainingBatch& batch, const GradientPlan& plan, const UpdateRequest& update,
@@ -166,9 +166,11 @@ StepResult Trainer::step(const TrainingBatch& batch, const GradientPlan& plan, c
 }
 
 std::size_t Trainer::plan(const TrainingBatch& batch, const GradientPlan& plan) {
-  const Work work = check(batch, plan);
+  Work work = check(batch, plan);
+  const ParameterStore::PlannedGradients gradients(*store_, batch.ids.size());
+  work.slots = gradients.slots();
   SigmoidLossResult loss;
-  return Pass::plan(device_, [&](Pass& pass) { run(pass, work, loss); });
+  return Pass::plan(device_, store_->activation_type(), [&](Pass& pass) { run(pass, work, loss); });
 }
 
 }  // namespace siglip2

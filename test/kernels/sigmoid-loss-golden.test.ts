@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { sigmoidLoss, Tensor } from '../../lib/kernels/index.js';
 import { relativeError } from '../support/compare.js';
+import { testDevice } from '../support/devices.js';
 import { hash, normalish, readFixtureJson, readGolden, type StoredTensor } from '../support/golden.js';
 import { unitRows } from '../support/unit-rows.js';
 
@@ -46,9 +47,9 @@ function sums(values: Float32Array, width: number): { rows: Float64Array; column
 const cases = readFixtureJson<LossCase[]>('loss/loss.json');
 const { tensors } = readGolden('loss/loss.safetensors');
 
-/** On the CPU logits have the last digits of float32, up to 3000 here; the reference has those of its results. */
+/** On the device under test logits have the last digits of float32, up to 3000 here; the reference has those of its results. */
 describe.each([
-  ['cpu', 1e-6, 1e-6],
+  [testDevice, 1e-6, 1e-6],
   ['reference', 1e-13, 1e-7],
 ] as const)('sigmoid loss on %s', (device, scalarTolerance, tensorTolerance) => {
   it.each(cases.map((entry, index) => ({ index, ...entry })))('case $index: $kind, $B × $d', async (entry) => {

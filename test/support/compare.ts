@@ -26,3 +26,16 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   const difference = largestDifference(actual, expected);
   return difference === 0 ? 0 : difference / magnitude;
 }
+
+/** The cosine of the angle between two vectors. */
+export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  expect(a.length).toBe(b.length);
+  let [product, squareA, squareB] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    const [x, y] = [a[i] as number, b[i] as number];
+    product += x * y;
+    squareA += x * x;
+    squareB += y * y;
+  }
+  return product / Math.sqrt(squareA * squareB);
+}

@@ -3,7 +3,13 @@
  * several vitest projects: on the CPU with every instruction set, on the emulated GPU (SIGLIP2_TEST_DEVICE=simt), and
  * on a GPU (SIGLIP2_TEST_DEVICE=cuda, `npm run test:gpu`).
  */
+import { randomInt } from 'node:crypto';
+import { beforeEach } from 'vitest';
 import { Tensor } from '../../lib/kernels/index.js';
+import { Random } from './random.js';
+
+// Results start as NaN. Read by the addon when it makes its first tensor.
+process.env.SIGLIP2_POISON = '1';
 
 export type TestDevice = 'cpu' | 'simt' | 'cuda';
 /** Element types that activations may have. */
@@ -18,8 +24,35 @@ export const emulated = testDevice === 'simt';
 /** What the device under test computes in. */
 export const activationTypes: readonly ActivationType[] = testDevice === 'cpu' ? ['float32'] : ['float32', 'bfloat16'];
 
-/** Half a unit in the last place of a bfloat16 number near 1: the relative error of rounding to it. */
-export const bfloat16Rounding = 2 ** -9;
+/** Shapes of every test device, or other, smaller ones for the emulator. */
+export function shapesFor<Shape>(others: Shape[], emulator: Shape[]): Shape[] {
+  return emulated ? emulator : others;
+}
+
+/** Numbers of threads that results must not depend on; nothing to test on GPUs. */
+export const threadCounts: readonly number[] = testDevice === 'cpu' ? [1, 3] : [];
+
+/** What the inputs of this run are drawn from; SIGLIP2_TEST_SEED draws those of an earlier run again. */
+export const runSeed = Number(process.env.SIGLIP2_TEST_SEED ?? randomInt(2 ** 31));
+
+beforeEach(({ onTestFailed }) => {
+  onTestFailed(({ task }) => {
+    console.error(`"${task.name}" failed with SIGLIP2_TEST_SEED=${runSeed} on ${testDevice}`);
+  });
+});
+
+/** Random numbers that are others in every run; `stream` tells one use from another. */
+export function draw(stream: number): Random {
+  return new Random((Math.imul(stream + 1, 0x9e3779b1) ^ runSeed) >>> 0);
+}
+
+/** Half a unit in the last place of a bfloat16 number near 1: the most relative error of rounding to it. */
+export const bfloat16Rounding = 2 ** -8;
+
+/** The bound of an error for results that are rounded to a type once, given that of float32. */
+export function roundedOnce(dtype: ActivationType, float32: number): number {
+  return dtype === 'float32' ? float32 : float32 + bfloat16Rounding * 1.001;
+}
 
 const bits = new DataView(new ArrayBuffer(4));
 

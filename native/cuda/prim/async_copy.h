@@ -1,7 +1,7 @@
 // Copies from global to shared memory that go on while the thread does (cp.async, sm_80).
 //
-// A copy belongs to the thread that issued it. Copies are committed in groups; `async_copy_wait<N>` returns when all but
-// the thread's latest N groups have landed. Other threads see the data after a barrier that follows the wait.
+// A copy belongs to the thread that issued it. Copies are committed in groups; `async_copy_wait<N>` returns when all
+// but the thread's latest N groups have landed. Other threads see the data after a barrier that follows the wait.
 #pragma once
 
 #include <cstdint>

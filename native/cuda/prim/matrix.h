@@ -75,10 +75,9 @@ __device__ __forceinline__ void multiply_16x8x8(float (&accumulator)[4], const s
 #if defined(SIGLIP2_SIMT)
   simt::multiply(accumulator, a, b, 8, site);
 #else
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-      : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
-      : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
+               : "r"(a[0]), "r"(a[1]), "r"(b[0]));
 #endif
 }
 

@@ -5,7 +5,9 @@
 namespace siglip2 {
 namespace {
 
-void check_inputs(const char* name, const AttentionInputs& args, const ConstMatrixView& output) {
+// Returns the type of activations.
+DType check_inputs(const char* name, const OpTable& table, const AttentionInputs& args, const ConstMatrixView& output) {
+  const DType type = check_activation_type(name, "query", args.query.dtype, table.name, table.activation_types);
   check_at_least(name, "heads", args.heads, 1);
   check_range(name, "head_dim", args.head_dim, 1, kMaxHeadDim);
   check_at_least(name, "sequences", args.sequences, 0);
@@ -14,19 +16,20 @@ void check_inputs(const char* name, const AttentionInputs& args, const ConstMatr
   const std::int64_t keys = args.key.rows;
   check_at_least(name, "rows of query", queries, 0);
   check_at_least(name, "rows of key", keys, 0);
-  check_matrix(name, "query", args.query, DType::kFloat32, queries, width);
-  check_matrix(name, "key", args.key, DType::kFloat32, keys, width);
-  check_matrix(name, "value", args.value, DType::kFloat32, keys, width);
-  check_matrix(name, "output", output, DType::kFloat32, queries, width);
+  check_matrix(name, "query", args.query, type, queries, width);
+  check_matrix(name, "key", args.key, type, keys, width);
+  check_matrix(name, "value", args.value, type, keys, width);
+  check_matrix(name, "output", output, type, queries, width);
   check_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries);
   check_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys);
+  return type;
 }
 
 }  // namespace
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
   const char* const name = "attention";
-  check_inputs(name, args, args.output);
+  check_inputs(name, table, args, args.output);
   const std::int64_t queries = args.query.rows;
   if (args.log_sum_exp.data != nullptr) {
     check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
@@ -40,15 +43,15 @@ void attention(const OpTable& table, OpContext& context, const AttentionArgs& ar
 
 void attention_backward(const OpTable& table, OpContext& context, const AttentionBackwardArgs& args) {
   const char* const name = "attention_backward";
-  check_inputs(name, args, args.output);
+  const DType type = check_inputs(name, table, args, args.output);
   const std::int64_t width = args.query.columns;
   const std::int64_t queries = args.query.rows;
   const std::int64_t keys = args.key.rows;
   check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
-  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, queries, width);
-  check_matrix(name, "grad_query", args.grad_query, DType::kFloat32, queries, width);
-  check_matrix(name, "grad_key", args.grad_key, DType::kFloat32, keys, width);
-  check_matrix(name, "grad_value", args.grad_value, DType::kFloat32, keys, width);
+  check_matrix(name, "grad_output", args.grad_output, type, queries, width);
+  check_matrix(name, "grad_query", args.grad_query, type, queries, width);
+  check_matrix(name, "grad_key", args.grad_key, type, keys, width);
+  check_matrix(name, "grad_value", args.grad_value, type, keys, width);
   for (const MatrixView& gradient : {args.grad_query, args.grad_key, args.grad_value}) {
     for (const ConstMatrixView& input : {args.query, args.key, args.value, args.output, args.grad_output}) {
       if (gradient.data != nullptr && gradient.data == input.data) {

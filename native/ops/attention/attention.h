@@ -4,10 +4,11 @@
 // log_sum_exp = ln Σ_j exp(scale · q_i·k_j), over the keys j of sequence s; with `causal`, over j ≤ i, both counted
 // from the start of their sequences.
 //
-//   query         [Σ queries, heads·head_dim]  float32, row stride free (so it may be a slice of a joint product)
-//   key, value    [Σ keys, heads·head_dim]     float32, likewise
+//   query         [Σ queries, heads·head_dim]  float32 or bfloat16 where the device computes in it, one type for all
+//                 activations of a call; row stride free (so it may be a slice of a joint product)
+//   key, value    [Σ keys, heads·head_dim]     that type, likewise
 //   *_offsets     prefix sums in host memory, sequences + 1 entries, first 0, last the number of rows
-//   output        [Σ queries, heads·head_dim]  float32, overwritten; must not overlap the inputs
+//   output        [Σ queries, heads·head_dim]  that type, overwritten; must not overlap the inputs
 //   log_sum_exp   [Σ queries, heads]           float32, overwritten; optional
 //
 // Any head_dim from 1 to 256. Accumulation and softmax are float32. A query without keys gives output 0 and −∞.
@@ -49,10 +50,10 @@ struct AttentionArgs : AttentionInputs {
 //   grad_value_j = Σ_i p_ij grad_output_i,  grad_query_i = scale Σ_j s_ij k_j,  grad_key_j = scale Σ_i s_ij q_i
 //
 //   query, key, value, offsets, heads, head_dim, causal, scale   as in the forward pass
-//   output, grad_output                [Σ queries, heads·head_dim]  float32
+//   output, grad_output                [Σ queries, heads·head_dim]  the activations' type
 //   log_sum_exp                        [Σ queries, heads]           float32
-//   grad_query                         [Σ queries, heads·head_dim]  float32, overwritten
-//   grad_key, grad_value               [Σ keys, heads·head_dim]     float32, overwritten
+//   grad_query                         [Σ queries, heads·head_dim]  the activations' type, overwritten
+//   grad_key, grad_value               [Σ keys, heads·head_dim]     the activations' type, overwritten
 //
 // No gradient may overlap an input; strides are free (gradients may be slices of one joint matrix). A query without
 // keys has gradient 0, a key without queries too. Deterministic: results do not depend on the number of threads.

@@ -1,5 +1,4 @@
-// Backward pass of attention: the statistics of the queries, then one kernel that finishes the gradients of keys and
-// values and one that finishes those of the queries. Which of their two forms runs is decided here.
+// Backward pass of attention: a kernel for the statistics of the queries, then one for all gradients, of two forms.
 //
 // Floor of the statistics: one read of output and grad_output, 8 bytes written for each query and head.
 //
@@ -11,7 +10,6 @@
 
 #include "cuda/dtype_switch.h"
 #include "cuda/kernels.h"
-#include "ops/attention/attention_backward_bfloat16.cuh"
 #include "ops/attention/attention_backward_general.cuh"
 
 namespace siglip2::cuda {
@@ -59,8 +57,7 @@ const Statistic* form_statistics(OpContext& context, Scratch& scratch, const Att
   const bool aligned = args.head_dim % kWidest<T> == 0 &&
                        rows_aligned(args.output.data, args.output.stride, sizeof(T)) &&
                        rows_aligned(args.grad_output.data, args.grad_output.stride, sizeof(T));
-  launch(context, "attention_backward_statistics",
-         aligned ? statistics_kernel<T, kWidest<T>> : statistics_kernel<T, 1>,
+  launch(context, "attention_backward_statistics", aligned ? statistics_kernel<T, kWidest<T>> : statistics_kernel<T, 1>,
          {(count * kLanes + kStatisticsThreads - 1) / kStatisticsThreads, kStatisticsThreads},
          {reads(args.output), reads(args.grad_output), reads(args.log_sum_exp), writes(statistics, count)},
          Rows<const T>{args.output.as<T>(), args.output.stride},
@@ -70,93 +67,26 @@ const Statistic* form_statistics(OpContext& context, Scratch& scratch, const Att
   return statistics;
 }
 
-// Tilings by registers, with 255 at most (two blocks of 128 threads): 32 resident rows a warp, which halve the reads of
-// streamed rows from shared memory and L2, where their gradients fit, else 16.
-template <int kHeadDim>
-struct Tilings;
-template <>
-struct Tilings<32> {
-  using Keys = Tiling<32, Resident::kKeys, 2, 32, 64, true, 2>;
-  using Queries = Tiling<32, Resident::kQueries, 2, 32, 64, true, 2>;
-};
-template <>
-struct Tilings<64> {
-  using Keys = Tiling<64, Resident::kKeys, 2, 32, 64, false, 2>;
-  using Queries = Tiling<64, Resident::kQueries, 2, 32, 64, true, 2>;
-};
-template <>
-struct Tilings<72> {
-  using Keys = Tiling<72, Resident::kKeys, 2, 16, 64, false, 2>;
-  using Queries = Tiling<72, Resident::kQueries, 2, 16, 64, true, 2>;
-};
-template <>
-struct Tilings<80> {
-  using Keys = Tiling<80, Resident::kKeys, 2, 16, 32, false, 2>;
-  using Queries = Tiling<80, Resident::kQueries, 2, 16, 32, true, 2>;
-};
-template <>
-struct Tilings<96> {
-  using Keys = Tiling<96, Resident::kKeys, 1, 32, 32, true, 2>;
-  using Queries = Tiling<96, Resident::kQueries, 1, 32, 32, true, 3>;
-};
-template <>
-struct Tilings<128> {
-  using Keys = Tiling<128, Resident::kKeys, 1, 32, 32, false, 2>;
-  using Queries = Tiling<128, Resident::kQueries, 1, 32, 32, true, 2>;
-};
-
-template <int kHeadDim>
-void start_tensor_cores(OpContext& context, const AttentionBackwardArgs& args, const Statistic* statistics) {
-  start_bfloat16<typename Tilings<kHeadDim>::Keys>(context, args, statistics);
-  start_bfloat16<typename Tilings<kHeadDim>::Queries>(context, args, statistics);
-}
-
-using TensorCoreStart = void (*)(OpContext&, const AttentionBackwardArgs&, const Statistic*);
-
-// Null where the general kernels must do it.
-TensorCoreStart tensor_core_start(const AttentionBackwardArgs& args) {
-  for (const ConstMatrixView& view :
-       {args.query, args.key, args.value, args.grad_output, ConstMatrixView(args.grad_query),
-        ConstMatrixView(args.grad_key), ConstMatrixView(args.grad_value)}) {
-    if (view.dtype != DType::kBFloat16 || !rows_aligned(view.data, view.stride, sizeof(bfloat16))) return nullptr;
-  }
-  switch (args.head_dim) {
-    case 32: return start_tensor_cores<32>;
-    case 64: return start_tensor_cores<64>;
-    case 72: return start_tensor_cores<72>;
-    case 80: return start_tensor_cores<80>;
-    case 96: return start_tensor_cores<96>;
-    case 128: return start_tensor_cores<128>;
-    default: return nullptr;
-  }
-}
-
-template <typename Shape, typename T>
-void start_general_kernels(OpContext& context, const AttentionBackwardArgs& args, const Statistic* statistics) {
-  start_general<Shape, Resident::kKeys, T>(context, args, statistics);
-  start_general<Shape, Resident::kQueries, T>(context, args, statistics);
-}
-
 }  // namespace
 }  // namespace attention_backward
 
 void attention_backward_cuda(OpContext& context, const AttentionBackwardArgs& args) {
   using namespace attention_backward;
   Scratch scratch(context);
-  if (const TensorCoreStart start = tensor_core_start(args)) {
-    // These kernels form their weights as powers of 2.
-    start(context, args, form_statistics<bfloat16>(context, scratch, args, 1.4426950408889634f));
+  if (const MmaStart start = mma_start(args)) {
+    // This kernel forms its weights as powers of 2.
+    start(context, args, form_statistics<bfloat16>(context, scratch, args, kLog2E));
     return;
   }
   with_activation_type(args.query.dtype, [&](auto type) {
     using T = decltype(type);
     const Statistic* const statistics = form_statistics<T>(context, scratch, args, 1.0f);
     if (args.head_dim <= 64) {
-      start_general_kernels<GeneralTiling<32, 16, 1>, T>(context, args, statistics);
+      start_general<GeneralTiling<32, 16, 1>, T>(context, args, statistics);
     } else if (args.head_dim <= 128) {
-      start_general_kernels<GeneralTiling<32, 32, 1>, T>(context, args, statistics);
+      start_general<GeneralTiling<32, 32, 1>, T>(context, args, statistics);
     } else {
-      start_general_kernels<GeneralTiling<16, 32, 2>, T>(context, args, statistics);
+      start_general<GeneralTiling<16, 32, 2>, T>(context, args, statistics);
     }
   });
 }

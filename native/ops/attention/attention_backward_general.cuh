@@ -1,26 +1,26 @@
-// Backward pass of attention in float32 arithmetic, for float32 and bfloat16 matrices of any head dimension up to 256, any
-// alignment and any strides. What the two kernels compute is in attention_backward_work.cuh.
+// Backward pass of attention in float32 arithmetic, for float32 and bfloat16 matrices of any head dimension up to 256,
+// any alignment and any strides. What the blocks compute is in attention_backward_work.cuh.
 //
-// Floor: 14 · queries · keys · head_dim operations a head (both kernels form S and dP), at 128 multiply-adds a clock and
-// multiprocessor; memory is far from the limit.
+// Floor: 14 · queries · keys · head_dim operations a head (both kinds of blocks form S and dP), at 128 multiply-adds a
+// clock and multiprocessor; memory is far from the limit.
 //
-// Plan: kTile resident rows a block, which 4 warps share evenly, and kTile streamed rows at a time; all four matrices lie
-// in shared memory as float32, rows padded with zeros to whole vectors of 4. A warp forms S and dP for its own rows (a
-// lane: kTile / 16 rows by kTile / 8 columns), leaves P and dS in shared memory, where only the warp reads them, and adds
-// to its rows' gradients, of which a lane holds vectors of 4 columns in registers. Rows take an odd number of vectors, so
-// that the 8 rows that lanes read at once lie in distinct banks. Head dimensions up to 64 and 128 take tiles of 32, larger
-// ones 16, within 81 KiB.
+// Plan: kTile resident rows a block, which 4 warps share evenly, and kTile streamed rows at a time; all four matrices
+// lie in shared memory as float32, rows padded with zeros to whole vectors of 4. A warp forms S and dP for its own rows
+// (a lane: kTile / 16 rows by kTile / 8 columns), leaves P and dS in shared memory, where only the warp reads them, and
+// adds to its rows' gradients, of which a lane holds vectors of 4 columns in registers. Rows take an odd number of
+// vectors, so that the 8 rows that lanes read at once lie in distinct banks. Head dimensions up to 64 and 128 take
+// tiles of 32, larger ones 16, within 76 KiB.
 #pragma once
 
 #include "cuda/prim/barrier.h"
 #include "cuda/prim/bounds.h"
 #include "cuda/prim/launch.h"
-#include "cuda/prim/math.h"
 #include "cuda/prim/shared_memory.h"
 #include "cuda/prim/vector.h"
 #include "cuda/prim/warp.h"
 #include "cuda/scratch.h"
 #include "ops/attention/attention_backward_work.cuh"
+#include "ops/attention/attention_tiles.cuh"
 
 namespace siglip2::cuda::attention_backward {
 
@@ -37,7 +37,7 @@ struct GeneralTiling {
   static constexpr int kGradientRows = kWarpRows / kRowGroups;  // of a lane
   static constexpr int kScoreRows = kWarpRows / 4;              // of a lane, in S and dP
   static constexpr int kScoreColumns = kTile / 8;
-  static constexpr int kScoreRow = kTile + 4;  // from row to row of P and dS
+  static constexpr int kScoreRow = kTile + 8;  // from row to row of P and dS: four rows by eight in distinct banks
 
   static int row_floats(int head_dim) { return ((head_dim + 3) / 4 | 1) * 4; }
   static std::size_t shared_bytes(int head_dim) {
@@ -84,9 +84,12 @@ __device__ __forceinline__ void dot_rows(LaneScores<Shape>& scores, const float*
       const auto right = load_vector<4>(streamed + (lane % 8 + 8 * j) * row_floats + column);
 #pragma unroll
       for (int i = 0; i < Shape::kScoreRows; ++i) {
+        // Four products first: a quarter as many roundings of the long sum, on which all weights depend.
+        float part = left[i][0] * right[0];
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          scores[i][j] = fmaf(left[i][e], right[e], scores[i][j]);
+        for (int e = 1; e < 4; ++e)
+          part = fmaf(left[i][e], right[e], part);
+        scores[i][j] += part;
       }
     }
   }
@@ -140,14 +143,14 @@ __device__ __forceinline__ void store_gradient(Rows<T> to, const LaneGradient<Sh
   }
 }
 
+// Finishes the gradients of an item's resident rows.
 template <typename Shape, Resident kResident, typename T>
-__global__ void __launch_bounds__(kGeneralWarps* kWarpSize, 2) general_kernel(const Operands<T> operands, int row_floats) {
+__device__ __forceinline__ void finish_rows_general(const Operands<T>& operands, const WorkItem& item, int head,
+                                                    int row_floats) {
   constexpr bool kKeys = kResident == Resident::kKeys;
   constexpr int kTile = Shape::kTile;
-  const WorkItem item = operands.items[blockIdx.x / static_cast<unsigned>(operands.heads)];
-  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(operands.heads));
   const int head_dim = operands.head_dim;
-  const std::int64_t first_column = std::int64_t{head} * head_dim;
+  const Roles<kResident, T> roles(operands, item, std::int64_t{head} * head_dim);
   const Statistic* const statistics = operands.statistics + head * operands.queries;
   const int lane = lane_index();
   const int warp_row = warp_index() * Shape::kWarpRows;
@@ -159,21 +162,16 @@ __global__ void __launch_bounds__(kGeneralWarps* kWarpSize, 2) general_kernel(co
   float* const warp_weights = streamed2 + kTile * row_floats + warp_row * Shape::kScoreRow;
   float* const warp_slopes = warp_weights + kTile * Shape::kScoreRow;
 
-  const auto rows_from = [&](const Rows<const T>& rows, int first) {
-    return Rows<const T>{rows.data + first * rows.stride + first_column, rows.stride};
-  };
-  load_rows<kTile>(resident1, rows_from(operands.resident1, item.resident_row), item.resident_rows, head_dim,
-                   row_floats);
-  load_rows<kTile>(resident2, rows_from(operands.resident2, item.resident_row), item.resident_rows, head_dim,
-                   row_floats);
+  load_rows<kTile>(resident1, roles.resident1, item.resident_rows, head_dim, row_floats);
+  load_rows<kTile>(resident2, roles.resident2, item.resident_rows, head_dim, row_floats);
 
   LaneGradient<Shape> gradient1 = {};
   LaneGradient<Shape> gradient2 = {};
   const Range range = visible_rows<kResident>(item, operands.causal, kTile);
   for (int first = range.first; first < range.end; first += kTile) {
     const int valid = item.streamed_rows - first;
-    load_rows<kTile>(streamed1, rows_from(operands.streamed1, item.streamed_row + first), valid, head_dim, row_floats);
-    load_rows<kTile>(streamed2, rows_from(operands.streamed2, item.streamed_row + first), valid, head_dim, row_floats);
+    load_rows<kTile>(streamed1, roles.streamed1.from(first, 0), valid, head_dim, row_floats);
+    load_rows<kTile>(streamed2, roles.streamed2.from(first, 0), valid, head_dim, row_floats);
     block_barrier();
     LaneScores<Shape> score;
     LaneScores<Shape> slope;
@@ -193,7 +191,7 @@ __global__ void __launch_bounds__(kGeneralWarps* kWarpSize, 2) general_kernel(co
               statistics[kKeys ? item.streamed_row + first + column : item.resident_row + warp_row + row];
           // The difference first: where weights matter it is small, and so exact.
           const float exponent = fmaf(score[i][j], operands.scale, -statistic.log_sum_exp);
-          weight = exp2_fast(exponent * 1.4426950408889634f);
+          weight = exp2f(exponent * kLog2E);
           gradient = weight * (slope[i][j] - statistic.product);
         }
         if constexpr (kKeys) warp_weights[row * Shape::kScoreRow + column] = weight;
@@ -207,30 +205,34 @@ __global__ void __launch_bounds__(kGeneralWarps* kWarpSize, 2) general_kernel(co
   }
 
   const int valid_rows = item.resident_rows - warp_row;
-  const std::int64_t first_row = item.resident_row + warp_row;
-  const auto store = [&](const Rows<T>& to, const LaneGradient<Shape>& gradient, float factor) {
-    store_gradient<Shape, T>({to.data + first_row * to.stride + first_column, to.stride}, gradient, factor, valid_rows,
-                             head_dim);
-  };
-  store(operands.gradient1, gradient1, operands.scale);
-  if constexpr (kKeys) store(operands.gradient2, gradient2, 1.0f);
+  store_gradient<Shape>(roles.gradient1.from(warp_row, 0), gradient1, operands.scale, valid_rows, head_dim);
+  if constexpr (kKeys) store_gradient<Shape>(roles.gradient2.from(warp_row, 0), gradient2, 1.0f, valid_rows, head_dim);
 }
 
-template <typename Shape, Resident kResident, typename T>
+template <typename Shape, typename T>
+__global__ void __launch_bounds__(kGeneralWarps* kWarpSize, 2)
+    general_kernel(const Operands<T> operands, int row_floats) {
+  const WorkItem item = operands.items[blockIdx.x / static_cast<unsigned>(operands.heads)];
+  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(operands.heads));
+  if (item.side == Resident::kKeys) {
+    finish_rows_general<Shape, Resident::kKeys>(operands, item, head, row_floats);
+  } else {
+    finish_rows_general<Shape, Resident::kQueries>(operands, item, head, row_floats);
+  }
+}
+
+template <typename Shape, typename T>
 void start_general(OpContext& context, const AttentionBackwardArgs& args, const Statistic* statistics) {
-  constexpr bool kKeys = kResident == Resident::kKeys;
   Scratch scratch(context);
-  const std::vector<WorkItem> items = list_work<kResident>(args, Shape::kTile);
+  const std::vector<WorkItem> items = list_work(args, Shape::kTile);
   const auto count = static_cast<std::int64_t>(items.size());
   const WorkItem* const uploaded = scratch.upload(items.data(), count);
-  const MatrixView absent{};
-  launch(context, kKeys ? "attention_backward_keys_general" : "attention_backward_queries_general",
-         general_kernel<Shape, kResident, T>,
+  launch(context, "attention_backward_general", general_kernel<Shape, T>,
          {count * args.heads, kGeneralWarps * kWarpSize, Shape::shared_bytes(args.head_dim)},
          {reads(args.query), reads(args.key), reads(args.value), reads(args.grad_output),
-          reads(statistics, args.query.rows * args.heads), reads(uploaded, count),
-          writes(kKeys ? args.grad_key : args.grad_query), writes(kKeys ? args.grad_value : absent)},
-         operands_of<kResident, T>(args, statistics, uploaded), Shape::row_floats(args.head_dim));
+          reads(statistics, args.query.rows * args.heads), reads(uploaded, count), writes(args.grad_query),
+          writes(args.grad_key), writes(args.grad_value)},
+         operands_of<T>(args, statistics, uploaded), Shape::row_floats(args.head_dim));
 }
 
 }  // namespace siglip2::cuda::attention_backward

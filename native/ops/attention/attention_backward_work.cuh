@@ -1,20 +1,22 @@
 // What the kernels of attention's backward pass share: their operands, and the list of tiles that their blocks work on.
 //
-// Two kernels, one shape. Each block keeps some rows of one side resident and streams the other side's rows past them:
+// Each block keeps some rows of one side resident and streams the other side's rows past them:
 //
-//   kernel    resident rows             streamed rows              finishes
-//   keys      key (1), value (2)        query (1), grad_output (2) grad_key (1), grad_value (2)
-//   queries   query (1), grad_output (2) key (1), value (2)        grad_query (1)
+//   resident rows                   streamed rows                    finishes
+//   keys: key (1), value (2)        query (1), grad_output (2)       grad_key (1), grad_value (2)
+//   queries: query (1), grad_output (2)  key (1), value (2)          grad_query (1)
 //
-// With R1, R2 the resident and T1, T2 the streamed matrices, both compute S = R1 T1ᵀ, dP = R2 T2ᵀ, the weights
-// P = exp(scale · S − log_sum_exp), dS = P ∘ (dP − D), and then gradient 1 += scale · dS · T1; the keys kernel also
-// gradient 2 += P · T2. Only where the statistics of the queries lie differs: along rows of S in the queries kernel,
-// along its columns in the keys kernel. Every element of a gradient is the sum of one thread in the order of the streamed
-// rows, so results depend on nothing but the inputs.
+// With R1, R2 the resident and T1, T2 the streamed rows, both compute S = R1 T1ᵀ, dP = R2 T2ᵀ, the weights
+// P = exp(scale · S − log_sum_exp), dS = P ∘ (dP − D), and then gradient 1 += scale · dS · T1; with resident keys also
+// gradient 2 += P · T2. Only where the statistics of the queries lie differs: along rows of S with resident queries,
+// along its columns with resident keys. Every element of a gradient is the sum of one thread in the order of the
+// streamed rows, so that results depend on a sequence's inputs alone.
+//
+// One launch has the blocks of both kinds, those of a sequence close together: the second reads of query, key, value
+// and grad_output are then the L2 cache's.
 #pragma once
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "cuda/language.h"
@@ -22,10 +24,11 @@
 
 namespace siglip2::cuda::attention_backward {
 
-enum class Resident { kKeys, kQueries };
+enum class Resident : std::int32_t { kKeys, kQueries };
 
 // Resident rows of one block, and the rows to stream.
 struct WorkItem {
+  Resident side;
   std::int32_t resident_row;       // the first, in the packed matrix
   std::int32_t resident_position;  // the first, in its sequence
   std::int32_t resident_rows;      // at most the tile's
@@ -44,13 +47,15 @@ template <typename T>
 struct Rows {
   T* data;
   std::int64_t stride;
+  __device__ __forceinline__ Rows from(std::int64_t row, std::int64_t column) const {
+    return {data + row * stride + column, stride};
+  }
 };
 
 template <typename T>
 struct Operands {
-  Rows<const T> resident1, resident2;
-  Rows<const T> streamed1, streamed2;
-  Rows<T> gradient1, gradient2;
+  Rows<const T> query, key, value, grad_output;
+  Rows<T> grad_query, grad_key, grad_value;
   const Statistic* statistics;
   std::int64_t queries;
   const WorkItem* items;
@@ -58,6 +63,22 @@ struct Operands {
   int head_dim;
   bool causal;
   float scale;
+};
+
+// The matrices in their roles for one item and head: from the item's first rows and the head's first column on.
+template <Resident kResident, typename T>
+struct Roles {
+  static constexpr bool kKeys = kResident == Resident::kKeys;
+  Rows<const T> resident1, resident2, streamed1, streamed2;
+  Rows<T> gradient1, gradient2;  // the second only with resident keys
+
+  __device__ __forceinline__ Roles(const Operands<T>& operands, const WorkItem& item, std::int64_t column)
+      : resident1((kKeys ? operands.key : operands.query).from(item.resident_row, column)),
+        resident2((kKeys ? operands.value : operands.grad_output).from(item.resident_row, column)),
+        streamed1((kKeys ? operands.query : operands.key).from(item.streamed_row, column)),
+        streamed2((kKeys ? operands.grad_output : operands.value).from(item.streamed_row, column)),
+        gradient1((kKeys ? operands.grad_key : operands.grad_query).from(item.resident_row, column)),
+        gradient2(operands.grad_value.from(item.resident_row, column)) {}
 };
 
 // Streamed rows that any of the item's resident rows sees; the first is rounded down to a whole tile.
@@ -79,56 +100,52 @@ __device__ __forceinline__ bool attends(int resident, int streamed, bool causal)
   return !causal || (kResident == Resident::kKeys ? resident <= streamed : streamed <= resident);
 }
 
-// Tiles of resident rows. Long sequences come first, so that a launch does not end with a few late blocks; a sequence's
-// tiles are neighbours and find its streamed rows in the L2 cache.
-template <Resident kResident>
-std::vector<WorkItem> list_work(const AttentionInputs& args, int tile) {
-  const bool keys = kResident == Resident::kKeys;
-  const std::int32_t* const resident = keys ? args.key_offsets : args.query_offsets;
-  const std::int32_t* const streamed = keys ? args.query_offsets : args.key_offsets;
-  std::vector<std::int64_t> order(static_cast<std::size_t>(args.sequences));
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return streamed[a + 1] - streamed[a] > streamed[b + 1] - streamed[b];
-  });
+// Tiles of resident rows of both kinds, those with the most streamed rows to see first, so that a launch does not end
+// with a few late blocks. Among equals, a sequence's tiles are neighbours.
+inline std::vector<WorkItem> list_work(const AttentionInputs& args, int tile) {
   std::vector<WorkItem> items;
-  for (const std::int64_t s : order) {
-    const std::int32_t rows = resident[s + 1] - resident[s];
-    for (std::int32_t first = 0; first < rows; first += tile) {
-      items.push_back({resident[s] + first, first, std::min(tile, rows - first), streamed[s],
-                       streamed[s + 1] - streamed[s]});
+  const auto add = [&](Resident side, const std::int32_t* resident, const std::int32_t* streamed) {
+    for (std::int32_t first = resident[0]; first < resident[1]; first += tile) {
+      items.push_back({side, first, first - resident[0], std::min(tile, resident[1] - first), streamed[0],
+                       streamed[1] - streamed[0]});
     }
+  };
+  for (std::int64_t s = 0; s < args.sequences; ++s) {
+    add(Resident::kKeys, args.key_offsets + s, args.query_offsets + s);
+    add(Resident::kQueries, args.query_offsets + s, args.key_offsets + s);
   }
+  const auto visible = [&](const WorkItem& item) {
+    if (!args.causal) return item.streamed_rows;
+    return item.side == Resident::kKeys ? item.streamed_rows - item.resident_position
+                                        : std::min(item.streamed_rows, item.resident_position + item.resident_rows);
+  };
+  std::stable_sort(items.begin(), items.end(),
+                   [&](const WorkItem& a, const WorkItem& b) { return visible(a) > visible(b); });
   return items;
 }
 
-template <Resident kResident, typename T>
+template <typename T>
 Operands<T> operands_of(const AttentionBackwardArgs& args, const Statistic* statistics, const WorkItem* items) {
   const auto input = [](const ConstMatrixView& view) { return Rows<const T>{view.as<T>(), view.stride}; };
   const auto gradient = [](const MatrixView& view) { return Rows<T>{view.as<T>(), view.stride}; };
-  Operands<T> operands{};
-  if constexpr (kResident == Resident::kKeys) {
-    operands.resident1 = input(args.key);
-    operands.resident2 = input(args.value);
-    operands.streamed1 = input(args.query);
-    operands.streamed2 = input(args.grad_output);
-    operands.gradient1 = gradient(args.grad_key);
-    operands.gradient2 = gradient(args.grad_value);
-  } else {
-    operands.resident1 = input(args.query);
-    operands.resident2 = input(args.grad_output);
-    operands.streamed1 = input(args.key);
-    operands.streamed2 = input(args.value);
-    operands.gradient1 = gradient(args.grad_query);
-  }
-  operands.statistics = statistics;
-  operands.queries = args.query.rows;
-  operands.items = items;
-  operands.heads = args.heads;
-  operands.head_dim = args.head_dim;
-  operands.causal = args.causal;
-  operands.scale = args.scale;
-  return operands;
+  return {input(args.query),
+          input(args.key),
+          input(args.value),
+          input(args.grad_output),
+          gradient(args.grad_query),
+          gradient(args.grad_key),
+          gradient(args.grad_value),
+          statistics,
+          args.query.rows,
+          items,
+          args.heads,
+          args.head_dim,
+          args.causal,
+          args.scale};
 }
+
+// Starts the kernel on tensor cores; null where the general one must do it.
+using MmaStart = void (*)(OpContext& context, const AttentionBackwardArgs& args, const Statistic* statistics);
+MmaStart mma_start(const AttentionBackwardArgs& args);
 
 }  // namespace siglip2::cuda::attention_backward

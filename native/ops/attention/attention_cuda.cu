@@ -35,15 +35,16 @@ void start_mma(OpContext& context, const AttentionArgs& args) {
                                         args.value.as<bfloat16>(),
                                         args.output.as<bfloat16>(),
                                         args.log_sum_exp.as<float>(),
-                                        args.query.stride,
-                                        args.key.stride,
-                                        args.value.stride,
+                                        static_cast<int>(args.query.stride),
+                                        static_cast<int>(args.key.stride),
+                                        static_cast<int>(args.value.stride),
                                         args.output.stride,
                                         args.log_sum_exp.stride,
                                         args.heads,
                                         Shape::query_stage(tiles),
                                         args.causal,
-                                        args.scale * kLog2E};
+                                        args.scale * kLog2E,
+                                        std::min(8.0f / (args.scale * kLog2E), 1e30f)};
   launch(context, "attention", attention_forward_kernel<kHeadDim, kRowTiles>,
          {items * args.heads, kForwardThreads, Shape::shared_bytes(tiles)},
          {reads(device_work, items), reads(args.query), reads(args.key), reads(args.value), writes(args.output),
@@ -103,11 +104,10 @@ void start_mma(OpContext& context, const AttentionArgs& args) {
 
 // Whether the matrix instructions take the call, which they then do.
 bool try_mma(OpContext& context, const AttentionArgs& args) {
-  const auto aligned = [](const ConstMatrixView& view) {
-    return rows_aligned(view.data, view.stride, sizeof(bfloat16));
+  const auto fits = [](const ConstMatrixView& view) {
+    return rows_aligned(view.data, view.stride, sizeof(bfloat16)) && view.stride <= kMaxTileStride;
   };
-  if (!(args.scale > 1e-30f) || !aligned(args.query) || !aligned(args.key) || !aligned(args.value) ||
-      !aligned(args.output)) {
+  if (!(args.scale > 1e-30f) || !fits(args.query) || !fits(args.key) || !fits(args.value) || !fits(args.output)) {
     return false;
   }
   switch (args.head_dim) {

@@ -11,12 +11,14 @@
 // - Two row tiles a warp (128 queries a block) halve what a product reads from shared memory: with one, ldmatrix alone
 //   would take two cycles of an SM for a product that the matrix units of sm_90 can do in about 1.6. It takes most of
 //   the registers, so two blocks fit an SM. Short sequences (64 queries) get one row tile, and more blocks.
-// - Queries lie in the ring's last stage at first. Where registers allow they stay in registers and the stage serves
-//   keys as well; otherwise (d ≥ 80 with two row tiles, d = 128) they stay there and the ring has two stages.
+// - Queries lie behind two stages of keys at first. Where registers allow they go there and their place is a third
+//   stage; otherwise (d ≥ 80 with two row tiles) they stay. d = 128 has two stages for want of shared memory.
 // - d = 72 is exact: four steps of 16 and one of 8 for the scores, nine column tiles for the values.
-// - The last tile of keys is computed in groups of 16 keys, only as many as there are, and so is the tile on the
-//   diagonal of causal attention; tiles beyond it are skipped by each warp.
-// - Exponentials are 2^(s·c − m·c) with c = scale·log2(e): one FFMA and one ex2 each. Sums are rescaled only where a
+// - A step of the softmax is 64 keys; for d = 96, whose accumulators leave no room for as many scores, 32.
+// - The last step of keys is computed in groups of 16 keys, only as many as there are, and so is the step on the
+//   diagonal of causal attention; steps beyond it are skipped by each warp.
+// - Exponentials of a group of 16 keys stand next to the products of the group before, which use other units.
+//   They are 2^(s·c − m·c) with c = scale·log2(e): one FFMA and one ex2 each. Sums are rescaled only where a
 //   maximum grows by more than 2^8; till then weights above 1 are as exact as those below.
 // - The output leaves through shared memory as 16-byte chunks of rows.
 //
@@ -41,12 +43,14 @@ struct AttentionForwardParameters {
   const bfloat16* key;
   const bfloat16* value;
   bfloat16* output;
-  float* log_sum_exp;  // may be null
-  std::int64_t query_stride, key_stride, value_stride, output_stride, log_sum_exp_stride;
+  float* log_sum_exp;                          // may be null
+  int query_stride, key_stride, value_stride;  // see kMaxTileStride
+  std::int64_t output_stride, log_sum_exp_stride;
   int heads;
-  int query_stage;  // stage of the ring that holds the queries at first
+  int query_stage;  // where in the ring the queries lie at first
   bool causal;
   float scale_log2;  // scale · log2(e), above 0
+  float tolerance;   // growth of a maximum that is let pass: 8 / scale_log2
 };
 
 inline constexpr int kForwardThreads = 128;
@@ -57,15 +61,19 @@ struct ForwardShape {
   using Rows = TileRows<kHeadDim>;
   static constexpr int kWarpRows = 16 * kRowTiles;
   static constexpr int kQueries = kForwardThreads / kWarpSize * kWarpRows;
-  // Accumulators and query fragments besides 32·kRowTiles scores.
+  // Whether accumulators and query fragments fit beside 32·kRowTiles scores.
   static constexpr bool kQueryInRegisters = kRowTiles * (kHeadDim / 2 + kHeadDim / 4) <= 108;
-  static constexpr int kStages = kQueryInRegisters ? 3 : 2;
+  // Keys between two looks at the maximum, the same for both numbers of row tiles.
+  static constexpr int kStepKeys = kHeadDim == 96 ? 32 : 64;
   static constexpr int kKeyElements = kForwardKeys * Rows::kStride;
   static constexpr int kStageElements = 2 * kKeyElements;
   static constexpr int kQueryElements = kQueries * Rows::kStride;
   static_assert(kQueryElements <= kStageElements);
-  // Blocks an SM is to hold, by registers: 168 of them, or all.
-  static constexpr int kBlocks = kRowTiles == 1 ? 3 : 2;
+  // Three if the queries leave theirs and 99 KB, which every chip has, hold them.
+  static constexpr int kStages = kQueryInRegisters && 3 * kStageElements * sizeof(bfloat16) <= 99 * 1024 ? 3 : 2;
+  static_assert((2 * kStageElements + kQueryElements) * sizeof(bfloat16) <= 99 * 1024);
+  // Blocks that an SM is to hold: 168 registers a thread for three, 255 for two.
+  static constexpr int kBlocks = kRowTiles == 1 && kHeadDim <= 96 ? 3 : 2;
 
   // The queries' stage and the bytes of shared memory when no query has more than `tiles` tiles of keys.
   static int query_stage(std::int64_t tiles) { return tiles <= 1 ? 1 : 2; }
@@ -102,11 +110,11 @@ __device__ __forceinline__ void mask_scores(float (&scores)[kRowTiles][kColumnTi
   }
 }
 
-// Scores to weights 2^((score − maximum) · scale), keeping maximum, sum and output in step.
+// Raises the maxima of rows whose scores have outgrown them, with sums and outputs; offset = −maximum · scale.
 template <int kHeadDim, int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void softmax_step(float (&scores)[kRowTiles][kColumnTiles][4],
-                                             ForwardState<kHeadDim, kRowTiles>& state, float scale_log2,
-                                             float tolerance) {
+__device__ __forceinline__ void raise_maximum(const float (&scores)[kRowTiles][kColumnTiles][4],
+                                              ForwardState<kHeadDim, kRowTiles>& state, float scale_log2,
+                                              float tolerance, float (&offset)[kRowTiles][2]) {
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {
     float most[2] = {scores[r][0][0], scores[r][0][2]};
@@ -137,18 +145,9 @@ __device__ __forceinline__ void softmax_step(float (&scores)[kRowTiles][kColumnT
       }
     }
     // A row that has seen only −∞ so far keeps weights of 0.
-    float offset[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      offset[half] = state.maximum[r][half] == -INFINITY ? 0.0f : -state.maximum[r][half] * scale_log2;
-#pragma unroll
-    for (int n = 0; n < kColumnTiles; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        scores[r][n][i] = exp2_fast(fmaf(scores[r][n][i], scale_log2, offset[i / 2]));
-        state.sum[r][i / 2] += scores[r][n][i];
-      }
-    }
+      offset[r][half] = state.maximum[r][half] == -INFINITY ? 0.0f : -state.maximum[r][half] * scale_log2;
   }
 }
 
@@ -159,30 +158,39 @@ struct ForwardWarp {
   int first_visible;   // by this lane's first row
   int rows_offset;     // fragment_rows_offset
   int columns_offset;  // fragment_columns_offset
-  float scale_log2;
-  float tolerance;  // growth of a maximum that is let pass
 };
 
-// One tile of keys, of which the first `groups` groups of 16 are computed.
+// One step of keys, of which the first `groups` groups of 16 are computed.
 template <int kHeadDim, int kRowTiles, bool kMasked, typename LoadRows>
-__device__ __forceinline__ void attend_tile(const bfloat16* keys, const bfloat16* values, int first_key, int groups,
-                                            const ForwardWarp& warp, const LoadRows& load_query,
-                                            ForwardState<kHeadDim, kRowTiles>& state) {
-  constexpr int kGroups = kForwardKeys / 16;
+__device__ __forceinline__ void attend_step(const bfloat16* keys, const bfloat16* values, int first_key, int groups,
+                                            const AttentionForwardParameters& parameters, const ForwardWarp& warp,
+                                            const LoadRows& load_query, ForwardState<kHeadDim, kRowTiles>& state) {
+  constexpr int kGroups = ForwardShape<kHeadDim, kRowTiles>::kStepKeys / 16;
   float scores[kRowTiles][2 * kGroups][4] = {};
   multiply_rows_columns<kHeadDim, kRowTiles, kGroups>(scores, keys + warp.columns_offset, keys + warp.rows_offset,
                                                       groups, load_query);
   if constexpr (kMasked) {
     mask_scores(scores, first_key + lane_index() % 4 * 2, warp.first_visible, warp.keys);
   }
-  softmax_step(scores, state, warp.scale_log2, warp.tolerance);
+  float offset[kRowTiles][2];
+  raise_maximum(scores, state, parameters.scale_log2, parameters.tolerance, offset);
+  // Group by group, so that exponentials of one go on beside products of another.
 #pragma unroll
   for (int group = 0; group < kGroups; ++group) {
     if (group >= groups) continue;
     std::uint32_t weights[kRowTiles][4];
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r)
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int n = 2 * group; n < 2 * group + 2; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          scores[r][n][i] = exp2_fast(fmaf(scores[r][n][i], parameters.scale_log2, offset[r][i / 2]));
+          state.sum[r][i / 2] += scores[r][n][i];
+        }
+      }
       pack_weights(weights[r], scores[r][2 * group], scores[r][2 * group + 1]);
+    }
     multiply_weights_rows<kHeadDim, kRowTiles>(state.output, weights,
                                                values + warp.rows_offset + group * 16 * TileRows<kHeadDim>::kStride);
   }
@@ -195,51 +203,52 @@ __device__ __forceinline__ void attend_keys(const AttentionForwardParameters& pa
                                             ForwardState<kHeadDim, kRowTiles>& state) {
   using Shape = ForwardShape<kHeadDim, kRowTiles>;
   const int thread = static_cast<int>(threadIdx.x);
-  const int tiles = (work.keys + kForwardKeys - 1) / kForwardKeys;
   const std::int64_t column = std::int64_t{head} * kHeadDim;
-  const bfloat16* key = parameters.key + work.first_key * parameters.key_stride + column;
-  const bfloat16* value = parameters.value + work.first_key * parameters.value_stride + column;
+  const bfloat16* key = parameters.key + std::int64_t{work.first_key} * parameters.key_stride + column;
+  const bfloat16* value = parameters.value + std::int64_t{work.first_key} * parameters.value_stride + column;
   bfloat16* const queries = ring + parameters.query_stage * Shape::kStageElements;
 
-  int loaded = 0, loaded_stage = 0;
-  const auto load_next = [&] {
-    if (loaded < tiles) {
-      bfloat16* const stage = ring + loaded_stage * Shape::kStageElements;
-      const int rows = work.keys - loaded * kForwardKeys;
-      copy_rows_async<kHeadDim, kForwardKeys, kForwardThreads>(stage, key, parameters.key_stride, rows, thread);
-      copy_rows_async<kHeadDim, kForwardKeys, kForwardThreads>(stage + Shape::kKeyElements, value,
-                                                               parameters.value_stride, rows, thread);
-      key += kForwardKeys * parameters.key_stride;
-      value += kForwardKeys * parameters.value_stride;
-      ++loaded;
-      loaded_stage = loaded_stage + 1 == Shape::kStages ? 0 : loaded_stage + 1;
+  const auto load_tile = [&](int first_key, int stage_index) {
+    if (first_key < work.keys) {
+      bfloat16* const stage = ring + stage_index * Shape::kStageElements;
+      const int rows = work.keys - first_key;
+      copy_rows_async<kHeadDim, kForwardKeys, kForwardThreads>(
+          stage, key + std::int64_t{first_key} * parameters.key_stride, parameters.key_stride, rows, thread);
+      copy_rows_async<kHeadDim, kForwardKeys, kForwardThreads>(
+          stage + Shape::kKeyElements, value + std::int64_t{first_key} * parameters.value_stride,
+          parameters.value_stride, rows, thread);
     }
     async_copy_commit();
   };
 
   copy_rows_async<kHeadDim, Shape::kQueries, kForwardThreads>(
-      queries, parameters.query + work.first_query * parameters.query_stride + column, parameters.query_stride,
-      work.queries, thread);
+      queries, parameters.query + std::int64_t{work.first_query} * parameters.query_stride + column,
+      parameters.query_stride, work.queries, thread);
 #pragma unroll
   for (int stage = 0; stage + 1 < Shape::kStages; ++stage)
-    load_next();
+    load_tile(stage * kForwardKeys, stage);
 
   const bfloat16* const warp_rows = queries + warp_index() * Shape::kWarpRows * Shape::Rows::kStride + warp.rows_offset;
   const auto attend = [&](const auto& load_query) {
+    const auto attend_from = [&](const bfloat16* keys, int step) {
+      if (step + Shape::kStepKeys <= warp.keys_of_all) {
+        attend_step<kHeadDim, kRowTiles, false>(keys, keys + Shape::kKeyElements, step, Shape::kStepKeys / 16,
+                                                parameters, warp, load_query, state);
+      } else if (step < warp.keys) {
+        attend_step<kHeadDim, kRowTiles, true>(keys, keys + Shape::kKeyElements, step, (warp.keys - step + 15) / 16,
+                                               parameters, warp, load_query, state);
+      }
+    };
     int stage = 0;
     for (int first_key = 0; first_key < work.keys; first_key += kForwardKeys) {
       async_copy_wait<Shape::kStages - 2>();
       block_barrier();  // all copies of this tile are seen, and nobody reads the stage before it any more
-      load_next();
-      const bfloat16* const keys = ring + stage * Shape::kStageElements;
+      load_tile(first_key + (Shape::kStages - 1) * kForwardKeys, stage == 0 ? Shape::kStages - 1 : stage - 1);
+      const bfloat16* keys = ring + stage * Shape::kStageElements;
       stage = stage + 1 == Shape::kStages ? 0 : stage + 1;
-      if (first_key + kForwardKeys <= warp.keys_of_all) {
-        attend_tile<kHeadDim, kRowTiles, false>(keys, keys + Shape::kKeyElements, first_key, kForwardKeys / 16, warp,
-                                                load_query, state);
-      } else if (first_key < warp.keys) {
-        attend_tile<kHeadDim, kRowTiles, true>(keys, keys + Shape::kKeyElements, first_key,
-                                               (warp.keys - first_key + 15) / 16, warp, load_query, state);
-      }
+      attend_from(keys, first_key);
+      if constexpr (Shape::kStepKeys < kForwardKeys)
+        attend_from(keys + Shape::kStepKeys * Shape::Rows::kStride, first_key + Shape::kStepKeys);
     }
   };
   if constexpr (Shape::kQueryInRegisters) {
@@ -255,10 +264,13 @@ __device__ __forceinline__ void attend_keys(const AttentionForwardParameters& pa
 
 // Writes a warp's rows by way of `stage`, shared memory of its own.
 template <int kHeadDim, int kRowTiles>
-__device__ __forceinline__ void write_output(const AttentionForwardParameters& parameters, const AttentionWork& work,
-                                             int head, bfloat16* stage, ForwardState<kHeadDim, kRowTiles>& state) {
+__device__ __forceinline__ void write_output(const AttentionForwardParameters& parameters, bfloat16* stage,
+                                             ForwardState<kHeadDim, kRowTiles>& state) {
   using Shape = ForwardShape<kHeadDim, kRowTiles>;
   using Rows = TileRows<kHeadDim>;
+  // Read again rather than kept in registers over all keys.
+  const AttentionWork work = parameters.work[blockIdx.x / parameters.heads];
+  const int head = static_cast<int>(blockIdx.x % parameters.heads);
   const int lane = lane_index();
   const int warp_row = warp_index() * Shape::kWarpRows;
   const int rows = work.queries - warp_row;
@@ -316,8 +328,6 @@ __global__ void __launch_bounds__(kForwardThreads, ForwardShape<kHeadDim, kRowTi
   warp.first_visible = parameters.causal ? first + lane / 4 + 1 : work.keys;
   warp.rows_offset = fragment_rows_offset<kHeadDim>(lane);
   warp.columns_offset = fragment_columns_offset<kHeadDim>(lane);
-  warp.scale_log2 = parameters.scale_log2;
-  warp.tolerance = fminf(8.0f / parameters.scale_log2, 1e30f);
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
@@ -336,7 +346,7 @@ __global__ void __launch_bounds__(kForwardThreads, ForwardShape<kHeadDim, kRowTi
     attend_keys<kHeadDim, kRowTiles>(parameters, work, head, ring, warp, state);
     block_barrier();  // the ring is nobody's any more
   }
-  write_output<kHeadDim, kRowTiles>(parameters, work, head, ring + warp_row * Shape::Rows::kStride, state);
+  write_output<kHeadDim, kRowTiles>(parameters, ring + warp_row * Shape::Rows::kStride, state);
 }
 
 }  // namespace siglip2::cuda

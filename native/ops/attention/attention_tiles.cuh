@@ -59,12 +59,15 @@ struct TileRows {
   static constexpr int kStride = (kChunks | 1) * 8;  // elements from row to row
 };
 
+// The largest distance between rows that copy_rows_async takes, in elements; 32 bits save registers.
+inline constexpr std::int64_t kMaxTileStride = std::int64_t{1} << 24;
+
 // Starts copying rows [0, valid_rows) of `source` into a tile of kRows rows, zeros into its other rows. The threads of
 // a block (`thread` of kThreads) each keep to one chunk of every kRowsPerPass-th row: no division in the loop.
 // `source` must be 16-byte aligned, and so must its rows.
 template <int kHeadDim, int kRows, int kThreads>
-__device__ __forceinline__ void copy_rows_async(bfloat16* tile, const bfloat16* source, std::int64_t stride,
-                                                int valid_rows, int thread) {
+__device__ __forceinline__ void copy_rows_async(bfloat16* tile, const bfloat16* source, int stride, int valid_rows,
+                                                int thread) {
   using Rows = TileRows<kHeadDim>;
   constexpr int kRowsPerPass = kThreads / Rows::kChunks;
   static_assert(kRowsPerPass > 0);

@@ -1,4 +1,5 @@
-// Changes the element type of a matrix: output = input, rounded to nearest, ties to even, where the new type is smaller.
+// Changes the element type of a matrix: output = input, rounded to nearest, ties to even, where the new type is
+// smaller.
 //
 //   input, output  [rows, columns]  float32 or bfloat16; output is overwritten and must not overlap the input
 #pragma once

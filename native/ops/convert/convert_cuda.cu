@@ -64,9 +64,8 @@ void start(OpContext& context, const ConvertArgs& args) {
   const bool aligned = rows_aligned(args.input.data, args.input.stride, sizeof(In)) &&
                        rows_aligned(args.output.data, args.output.stride, sizeof(Out));
   launch(context, "convert", aligned ? convert_kernel<In, Out, true> : convert_kernel<In, Out, false>,
-         {(groups + kThreads - 1) / kThreads, kThreads}, {reads(args.input), writes(args.output)},
-         args.input.as<In>(), args.input.stride, args.output.as<Out>(), args.output.stride, args.input.columns,
-         groups_per_row, groups);
+         {(groups + kThreads - 1) / kThreads, kThreads}, {reads(args.input), writes(args.output)}, args.input.as<In>(),
+         args.input.stride, args.output.as<Out>(), args.output.stride, args.input.columns, groups_per_row, groups);
 }
 
 }  // namespace

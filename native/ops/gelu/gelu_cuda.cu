@@ -10,10 +10,10 @@
 
 #include "cuda/activations.h"
 #include "cuda/dtype_switch.h"
+#include "cuda/gelu_tanh.cuh"
 #include "cuda/kernels.h"
 #include "cuda/prim/bounds.h"
 #include "cuda/prim/launch.h"
-#include "cuda/gelu_tanh.cuh"
 
 namespace siglip2::cuda {
 namespace {

@@ -1,6 +1,7 @@
 // Scales every row to unit Euclidean length: output = input / ‖input‖₂.
 //
-//   input, output  [rows, width]  float32; output is overwritten and may be the input
+//   input, output  [rows, width]  each float32, or bfloat16 where the device computes in it; output is overwritten and
+//                                 may be the input
 //
 // The norm is accumulated so that no square overflows or vanishes for any finite row (double precision). A row of zeros
 // stays zero.
@@ -18,8 +19,8 @@ struct L2NormalizeArgs {
 
 // Gradient of the scaling: with y = input / ‖input‖, grad_input = (grad_output − (grad_output · y) y) / ‖input‖.
 //
-//   input, grad_output  [rows, width]  float32; `input` as it was before the scaling
-//   grad_input          [rows, width]  float32, overwritten; may be grad_output
+//   input, grad_output  [rows, width]  each float32 or bfloat16; `input` as it was before the scaling
+//   grad_input          [rows, width]  either type, overwritten; may be grad_output
 //
 // Accumulated in double precision. The gradient of a row of zeros, where the function has none, is 0.
 struct L2NormalizeBackwardArgs {

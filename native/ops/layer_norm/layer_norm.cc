@@ -6,10 +6,11 @@ namespace siglip2 {
 
 void layer_norm(const OpTable& table, OpContext& context, const LayerNormArgs& args) {
   const char* const name = "layer_norm";
+  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
   check_at_least(name, "rows of input", args.input.rows, 0);
   check_at_least(name, "columns of input", args.input.columns, 1);
-  check_matrix(name, "input", args.input, DType::kFloat32, args.input.rows, args.input.columns);
-  check_matrix(name, "output", args.output, DType::kFloat32, args.input.rows, args.input.columns);
+  check_matrix(name, "input", args.input, type, args.input.rows, args.input.columns);
+  check_matrix(name, "output", args.output, type, args.input.rows, args.input.columns);
   check_pointer(name, "weight", args.weight);
   check_pointer(name, "bias", args.bias);
   if (args.input.rows == 0) return;
@@ -18,12 +19,13 @@ void layer_norm(const OpTable& table, OpContext& context, const LayerNormArgs& a
 
 void layer_norm_backward(const OpTable& table, OpContext& context, const LayerNormBackwardArgs& args) {
   const char* const name = "layer_norm_backward";
+  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.input.rows, width = args.input.columns;
   check_at_least(name, "rows of input", rows, 0);
   check_at_least(name, "columns of input", width, 1);
-  check_matrix(name, "input", args.input, DType::kFloat32, rows, width);
-  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, width);
-  check_matrix(name, "grad_input", args.grad_input, DType::kFloat32, rows, width);
+  check_matrix(name, "input", args.input, type, rows, width);
+  check_matrix(name, "grad_output", args.grad_output, type, rows, width);
+  check_matrix(name, "grad_input", args.grad_input, type, rows, width);
   check_matrix(name, "statistics", args.statistics, DType::kFloat32, rows, 2);
   check_pointer(name, "weight", args.weight);
   if ((args.grad_weight == nullptr) != (args.grad_bias == nullptr)) {

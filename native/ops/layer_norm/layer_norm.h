@@ -1,6 +1,7 @@
 // Layer normalisation over features: output = (input - mean) / √(variance + epsilon) · weight + bias.
 //
-//   input, output  [rows, width]  float32; output is overwritten and may be the input
+//   input, output  [rows, width]  float32, or both bfloat16 where the device computes in it; output is overwritten and
+//                                 may be the input
 //   weight, bias   [width]        float32
 //
 // Mean and (biased) variance of a row are computed in two passes, accumulated in float32 or better.
@@ -24,8 +25,9 @@ struct LayerNormArgs {
 //   grad_input = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon)
 //   grad_weight += Σ_rows grad_output · x̂,   grad_bias += Σ_rows grad_output
 //
-//   input, grad_output       [rows, width]  float32
-//   grad_input               [rows, width]  float32, overwritten, or added to when `accumulate` is set (the residual
+//   input, grad_output       [rows, width]  float32, or all bfloat16
+//   grad_input               [rows, width]  the same type, overwritten, or added to when `accumulate` is set (the
+//   residual
 //                            path around the layer); must not overlap grad_output or input
 //   grad_weight, grad_bias   [width]        float32, accumulated into; both or neither
 //   statistics               [rows, 2]      float32 workspace, overwritten

@@ -6,15 +6,20 @@ namespace siglip2 {
 
 void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
   const char* const name = "linear";
+  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.input.rows;
   check_at_least(name, "rows of input", rows, 0);
   check_at_least(name, "weight.in_features", args.weight.in_features, 1);
   check_at_least(name, "weight.out_features", args.weight.out_features, 1);
-  check_matrix(name, "input", args.input, DType::kFloat32, rows, args.weight.in_features);
-  check_matrix(name, "output", args.output, DType::kFloat32, rows, args.weight.out_features);
+  check_matrix(name, "input", args.input, type, rows, args.weight.in_features);
+  check_matrix(name, "output", args.output, type, rows, args.weight.out_features);
   check_pointer(name, "weight", args.weight.data);
+  if (args.weight.dtype != type) {
+    throw_shape_error(name, std::string("weight must be packed in the input's type, ") + name_of(type) + ", got " +
+                                name_of(args.weight.dtype));
+  }
   if (args.residual.data != nullptr) {
-    check_matrix(name, "residual", args.residual, DType::kFloat32, rows, args.weight.out_features);
+    check_matrix(name, "residual", args.residual, type, rows, args.weight.out_features);
   }
   if (rows == 0) return;
   if (args.input.data == args.output.data) throw_shape_error(name, "output must not overlap input");
@@ -23,6 +28,7 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
 
 void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args) {
   const char* const name = "pack_weight";
+  check_activation_type(name, "the packed weight", args.dtype, table.name, table.activation_types);
   check_at_least(name, "part_count", args.part_count, 1);
   check_pointer(name, "parts", args.parts);
   check_pointer(name, "packed", args.packed);
@@ -43,12 +49,13 @@ void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs&
 
 void linear_backward(const OpTable& table, OpContext& context, const LinearBackwardArgs& args) {
   const char* const name = "linear_backward";
+  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.input.rows;
   check_at_least(name, "rows of input", rows, 0);
   check_at_least(name, "columns of input", args.input.columns, 1);
   check_at_least(name, "columns of grad_output", args.grad_output.columns, 1);
-  check_matrix(name, "input", args.input, DType::kFloat32, rows, args.input.columns);
-  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, args.grad_output.columns);
+  check_matrix(name, "input", args.input, type, rows, args.input.columns);
+  check_matrix(name, "grad_output", args.grad_output, type, rows, args.grad_output.columns);
   check_pointer(name, "grad_weight", args.grad_weight);
   if (rows == 0) return;
   table.linear_backward(context, args);

@@ -1,10 +1,11 @@
 // Linear layer: output = activation(input · weightᵀ + bias) + residual.
 //
-//   input     [rows, in_features]   float32
+//   input     [rows, in_features]   float32, or bfloat16 where the device computes in it
 //   weight    [out_features, in_features], packed once by `pack_weight` in the layout the device's kernel streams
+//             and in the input's type
 //   bias      [out_features]        float32, optional
-//   residual  [rows, out_features]  float32, optional, added after the activation; may be the output itself
-//   output    [rows, out_features]  float32, overwritten; must not overlap the input
+//   residual  [rows, out_features]  the input's type, optional, added after the activation; may be the output itself
+//   output    [rows, out_features]  the input's type, overwritten; must not overlap the input
 //
 // Accumulation is float32. The order of the sum over in_features is fixed by the shape alone, never by the number of
 // threads or rows, so a row gives the same bits in every batch.
@@ -56,8 +57,8 @@ struct LinearArgs {
 
 // Gradients of a linear layer's parameters: grad_weight += grad_outputᵀ · input, grad_bias += Σ_rows grad_output.
 //
-//   input        [rows, in_features]            float32
-//   grad_output  [rows, out_features]           float32
+//   input        [rows, in_features]            float32, or both bfloat16
+//   grad_output  [rows, out_features]           the same type
 //   grad_weight  [out_features, in_features]    float32, row-major, dense, accumulated into
 //   grad_bias    [out_features]                 float32, accumulated into; optional
 //

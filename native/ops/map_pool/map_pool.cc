@@ -14,16 +14,18 @@ void check_heads(const char* name, const char* what, std::int64_t width, int hea
   }
 }
 
-// What the arguments of both passes have in common.
+// What the arguments of both passes have in common. Returns the type of activations.
 template <typename Args>
-void check_inputs(const char* name, const Args& args) {
+DType check_inputs(const char* name, const OpTable& table, const Args& args) {
+  const DType type = check_activation_type(name, "tokens", args.tokens.dtype, table.name, table.activation_types);
   check_at_least(name, "sequences", args.sequences, 0);
   check_heads(name, "columns of tokens", args.tokens.columns, args.heads);
   check_at_least(name, "rows of tokens", args.tokens.rows, 0);
-  check_matrix(name, "tokens", args.tokens, DType::kFloat32, args.tokens.rows, args.tokens.columns);
+  check_matrix(name, "tokens", args.tokens, type, args.tokens.rows, args.tokens.columns);
   check_offsets(name, "offsets", args.offsets, args.sequences, args.tokens.rows);
   check_pointer(name, "probe_keys", args.probe_keys);
   check_pointer(name, "value_weight", args.value_weight);
+  return type;
 }
 
 void check_probe(const char* name, const ProbeKeysArgs& args) {
@@ -38,8 +40,8 @@ void check_probe(const char* name, const ProbeKeysArgs& args) {
 
 void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args) {
   const char* const name = "map_pool";
-  check_inputs(name, args);
-  check_matrix(name, "output", args.output, DType::kFloat32, args.sequences, args.tokens.columns);
+  const DType type = check_inputs(name, table, args);
+  check_matrix(name, "output", args.output, type, args.sequences, args.tokens.columns);
   check_pointer(name, "value_bias", args.value_bias);
   if (args.sequences == 0) return;
   table.map_pool(context, args);
@@ -47,11 +49,11 @@ void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args)
 
 void map_pool_backward(const OpTable& table, OpContext& context, const MapPoolBackwardArgs& args) {
   const char* const name = "map_pool_backward";
-  check_inputs(name, args);
+  const DType type = check_inputs(name, table, args);
   const std::int64_t width = args.tokens.columns;
-  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, args.sequences, width);
+  check_matrix(name, "grad_output", args.grad_output, type, args.sequences, width);
   if (args.grad_tokens.data != nullptr) {
-    check_matrix(name, "grad_tokens", args.grad_tokens, DType::kFloat32, args.tokens.rows, width);
+    check_matrix(name, "grad_tokens", args.grad_tokens, type, args.tokens.rows, width);
     if (args.grad_tokens.data == args.tokens.data) throw_shape_error(name, "grad_tokens must not overlap tokens");
   }
   if (args.grad_probe_keys != nullptr || args.grad_value_weight != nullptr || args.grad_value_bias != nullptr) {

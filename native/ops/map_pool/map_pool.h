@@ -5,12 +5,12 @@
 //
 //   pooled_h = Σ_j softmax_j(u_h · x_j) x_j,   output_h = W_v,h pooled_h + b_v,h
 //
-//   tokens        [Σ tokens, width]      float32
+//   tokens        [Σ tokens, width]      float32, or bfloat16 where the device computes in it
 //   offsets       prefix sums in host memory, sequences + 1 entries
 //   probe_keys    [heads, width]         float32: u_h, from `probe_keys`
 //   value_weight  [width, width]         float32, row-major [out, in]
 //   value_bias    [width]                float32
-//   output        [sequences, width]     float32, overwritten; a sequence without tokens gives value_bias
+//   output        [sequences, width]     the tokens' type, overwritten; a sequence without tokens gives value_bias
 //
 // Accumulation is float32. Results do not depend on the number of threads.
 #pragma once
@@ -39,8 +39,8 @@ struct MapPoolArgs {
 //   s_j = w_j (d_h · x_j − d_h · p_h),  grad_probe_keys_h += Σ_j s_j x_j,  grad_tokens_j = Σ_h (w_j d_h + s_j u_h)
 //
 //   tokens, offsets, sequences, heads, probe_keys, value_weight   as in the forward pass
-//   grad_output        [sequences, width]  float32
-//   grad_tokens        [Σ tokens, width]   float32, overwritten; data == nullptr: not wanted
+//   grad_output        [sequences, width]  the tokens' type
+//   grad_tokens        [Σ tokens, width]   the tokens' type, overwritten; data == nullptr: not wanted
 //   grad_probe_keys    [heads, width]      float32, accumulated into    } all three or none
 //   grad_value_weight  [width, width]      float32, accumulated into    }
 //   grad_value_bias    [width]             float32, accumulated into    }
@@ -58,7 +58,7 @@ struct MapPoolBackwardArgs {
   float* grad_probe_keys = nullptr;
   float* grad_value_weight = nullptr;
   float* grad_value_bias = nullptr;
-  // Workspace, overwritten: [sequences, heads · width] each, for p and d.
+  // Workspace, float32, overwritten: [sequences, heads · width] each, for p and d.
   MatrixView pooled;
   MatrixView grad_pooled;
 };

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <string>
 
-#include "tensor/error.h"
+#include "tensor/shape_check.h"
 
 namespace siglip2 {
 namespace {
@@ -25,10 +25,9 @@ void check_patch_size(const char* operation, std::int64_t patch_size) {
   }
 }
 
-void check_output(const char* operation, const MatrixView& output, std::int64_t rows, std::int64_t columns) {
-  if (output.dtype != DType::kFloat32) {
-    throw Error(kErrorShape, std::string(operation) + ": output must be float32, got " + name_of(output.dtype));
-  }
+void check_output(const char* operation, const OpTable& table, const MatrixView& output, std::int64_t rows,
+                  std::int64_t columns) {
+  check_activation_type(operation, "output", output.dtype, table.name, table.activation_types);
   if (output.rows != rows || output.columns != columns || output.stride < columns) {
     throw Error(
         kErrorShape,
@@ -104,7 +103,7 @@ void patchify_images(const OpTable& table, OpContext& context, const PatchifyIma
       columns = 3 * height * width;
     }
   }
-  check_output("patchify_images", args.output, rows, columns);
+  check_output("patchify_images", table, args.output, rows, columns);
   if (args.count > 0) table.patchify_images(context, args);
 }
 
@@ -119,7 +118,7 @@ void patchify_pixels(const OpTable& table, OpContext& context, const PatchifyPix
                     std::to_string(args.width) + "]",
                 {{"images", args.images}, {"height", args.height}, {"width", args.width}, {"patchSize", patch}});
   }
-  check_output("patchify_pixels", args.output, args.images * (args.height / patch) * (args.width / patch),
+  check_output("patchify_pixels", table, args.output, args.images * (args.height / patch) * (args.width / patch),
                3 * patch * patch);
   if (args.images == 0) return;
   if (args.pixels == nullptr) throw Error(kErrorShape, "patchify_pixels: pixels are required");

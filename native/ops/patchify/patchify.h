@@ -48,7 +48,7 @@ struct PatchifyImagesArgs {
   ResizeMode mode = ResizeMode::kPil;
   ResizeFilter filter = ResizeFilter::kBilinear;
   PixelLayout layout = PixelLayout::kPatches;
-  MatrixView output;  // float32, overwritten
+  MatrixView output;  // float32, or bfloat16 where the device computes in it; overwritten
 };
 
 struct PatchifyPixelsArgs {
@@ -57,7 +57,7 @@ struct PatchifyPixelsArgs {
   std::int64_t height = 0;
   std::int64_t width = 0;
   int patch_size = 16;
-  MatrixView output;  // [images · ⌊height/p⌋ · ⌊width/p⌋, 3p²]  float32, overwritten
+  MatrixView output;  // [images · ⌊height/p⌋ · ⌊width/p⌋, 3p²]  float32 or bfloat16, overwritten
 };
 
 void patchify_images(const OpTable& table, OpContext& context, const PatchifyImagesArgs& args);

@@ -27,38 +27,17 @@
 //
 // Shared memory: 48 KB at most. The host chooses each image's width of tiles, rows of a step and staged groups to fit;
 // images shrunk so far that nothing fits (over some 200 times) go to a second kernel, a warp a pixel, unstaged.
-#include <cstring>
-
 #include "cuda/dtype_switch.h"
 #include "cuda/kernels.h"
 #include "cuda/prim/launch.h"
 #include "cuda/runtime.h"
 #include "cuda/scratch.h"
+#include "cuda/table_pack.h"
 #include "ops/patchify/patchify_jobs.h"
 #include "ops/patchify/patchify_strips.cuh"
 
 namespace siglip2::cuda {
 namespace {
-
-constexpr std::int64_t kTableAlignment = 256;
-
-// Collects host arrays, to bring them to the device in one copy.
-class TablePack {
- public:
-  template <typename T>
-  std::int64_t add(const std::vector<T>& table) {
-    const auto offset = static_cast<std::int64_t>(bytes_.size());
-    const auto size = static_cast<std::int64_t>(table.size() * sizeof(T));
-    bytes_.resize(static_cast<std::size_t>((offset + size + kTableAlignment - 1) / kTableAlignment * kTableAlignment));
-    if (size > 0) std::memcpy(bytes_.data() + offset, table.data(), static_cast<std::size_t>(size));
-    return offset;
-  }
-  const unsigned char* data() const { return bytes_.data(); }
-  std::int64_t size() const { return static_cast<std::int64_t>(bytes_.size()); }
-
- private:
-  std::vector<unsigned char> bytes_;
-};
 
 template <typename Arithmetic, typename T>
 auto strips_kernel(const PatchifyImagesArgs& args) {
@@ -71,15 +50,19 @@ auto strips_kernel(const PatchifyImagesArgs& args) {
   return patchify_strips_kernel<Arithmetic, T, 1>;
 }
 
+// The tables of the kernels on the device.
+struct DeviceTables {
+  const unsigned char* pixels;
+  const PatchifyImage* images;
+  const PatchifyJob* strips;
+  const PatchifyJob* far_pixels;
+  const PatchifyTaps* taps;
+  const PatchifyWeights* weights;
+  const float* normalization;
+};
+
 template <typename Arithmetic, typename T>
-void start(OpContext& context, const PatchifyImagesArgs& args, const PatchifyJobs& work, const unsigned char* tables,
-           const std::int64_t (&offsets)[6], const unsigned char* pixels) {
-  const auto* const images = reinterpret_cast<const PatchifyImage*>(tables + offsets[0]);
-  const auto* const strips = reinterpret_cast<const PatchifyJob*>(tables + offsets[1]);
-  const auto* const far_pixels = reinterpret_cast<const PatchifyJob*>(tables + offsets[2]);
-  const auto* const taps = reinterpret_cast<const PatchifyTaps*>(tables + offsets[3]);
-  const auto* const weights = reinterpret_cast<const PatchifyWeights*>(tables + offsets[4]);
-  const auto* const normalization = reinterpret_cast<const float*>(tables + offsets[5]);
+void start(OpContext& context, const PatchifyImagesArgs& args, const PatchifyJobs& work, const DeviceTables& tables) {
   const auto size = [](const auto& table) { return static_cast<std::int64_t>(table.size()); };
   const PatchifyImage& last = work.images.back();
   const PatchifyOutput<T> output = {args.output.as<T>(), args.output.stride,
@@ -87,13 +70,14 @@ void start(OpContext& context, const PatchifyImagesArgs& args, const PatchifyJob
   const auto launch_kernel = [&](const char* name, auto kernel, const PatchifyJob* jobs, std::int64_t count,
                                  std::int64_t shared_bytes) {
     launch(context, name, kernel, {count, kPatchifyThreads, static_cast<std::size_t>(shared_bytes)},
-           {reads(pixels, last.pixels + last.bytes), reads(images, size(work.images)), reads(jobs, count),
-            reads(taps, size(work.taps)), reads(weights, size(work.weights)),
-            reads(normalization, size(work.normalization)), writes(args.output)},
-           pixels, images, jobs, taps, weights, normalization, output);
+           {reads(tables.pixels, last.pixels + last.bytes), reads(tables.images, size(work.images)), reads(jobs, count),
+            reads(tables.taps, size(work.taps)), reads(tables.weights, size(work.weights)),
+            reads(tables.normalization, size(work.normalization)), writes(args.output)},
+           tables.pixels, tables.images, jobs, tables.taps, tables.weights, tables.normalization, output);
   };
-  launch_kernel("patchify_strips", strips_kernel<Arithmetic, T>(args), strips, size(work.strips), work.shared_bytes);
-  launch_kernel("patchify_far", patchify_far_kernel<Arithmetic, T>, far_pixels, size(work.far_pixels), 0);
+  launch_kernel("patchify_strips", strips_kernel<Arithmetic, T>(args), tables.strips, size(work.strips),
+                work.shared_bytes);
+  launch_kernel("patchify_far", patchify_far_kernel<Arithmetic, T>, tables.far_pixels, size(work.far_pixels), 0);
 }
 
 // Planes cut into patches.
@@ -175,26 +159,30 @@ void cut_planes(OpContext& context, const float* pixels, std::int64_t images, co
 void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& args) {
   PatchifyJobs work(args);
   if (!context.planning) work.fill();
-  TablePack tables;
-  const std::int64_t offsets[6] = {tables.add(work.images), tables.add(work.strips),  tables.add(work.far_pixels),
-                                   tables.add(work.taps),   tables.add(work.weights), tables.add(work.normalization)};
-  // One piece of memory, tables first.
+  TablePack pack;
+  const auto images = pack.add(work.images);
+  const auto strips = pack.add(work.strips);
+  const auto far_pixels = pack.add(work.far_pixels);
+  const auto taps = pack.add(work.taps);
+  const auto weights = pack.add(work.weights);
+  const auto normalization = pack.add(work.normalization);
   Scratch scratch(context);
-  unsigned char* const memory = scratch.allocate<unsigned char>(tables.size() + work.pixel_bytes);
-  unsigned char* const pixels = memory + tables.size();
+  const TableMemory memory(context, scratch, pack, work.pixel_bytes);
+  auto* const pixels = memory.rest<unsigned char>();
   if (!context.planning) {
-    runtime::stage_to_device(context, memory, tables.data(), static_cast<std::size_t>(tables.size()));
     for (std::size_t i = 0; i < work.images.size(); ++i) {
       const PatchifyImage& image = work.images[i];
       runtime::stage_to_device(context, pixels + image.pixels, work.pixels[i], static_cast<std::size_t>(image.bytes));
     }
   }
+  const DeviceTables tables = {pixels,          memory.at(images),  memory.at(strips),       memory.at(far_pixels),
+                               memory.at(taps), memory.at(weights), memory.at(normalization)};
   with_activation_type(args.output.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.mode == ResizeMode::kPil) {
-      start<ByteArithmetic, T>(context, args, work, memory, offsets, pixels);
+      start<ByteArithmetic, T>(context, args, work, tables);
     } else {
-      start<FloatArithmetic, T>(context, args, work, memory, offsets, pixels);
+      start<FloatArithmetic, T>(context, args, work, tables);
     }
   });
 }

@@ -26,9 +26,10 @@ std::int64_t check_grids(const char* name, std::int64_t table_rows, std::int64_t
 
 void position_embedding(const OpTable& table, OpContext& context, const PositionEmbeddingArgs& args) {
   const char* const name = "position_embedding";
+  const DType type = check_activation_type(name, "tokens", args.tokens.dtype, table.name, table.activation_types);
   const std::int64_t tokens = check_grids(name, args.table_rows, args.table_columns, args.spatial_shapes, args.images);
   check_at_least(name, "columns of tokens", args.tokens.columns, 1);
-  check_matrix(name, "tokens", args.tokens, DType::kFloat32, tokens, args.tokens.columns);
+  check_matrix(name, "tokens", args.tokens, type, tokens, args.tokens.columns);
   if (tokens == 0) return;
   check_pointer(name, "table", args.table);
   table.position_embedding(context, args);
@@ -36,9 +37,11 @@ void position_embedding(const OpTable& table, OpContext& context, const Position
 
 void position_embedding_backward(const OpTable& table, OpContext& context, const PositionEmbeddingBackwardArgs& args) {
   const char* const name = "position_embedding_backward";
+  const DType type =
+      check_activation_type(name, "grad_tokens", args.grad_tokens.dtype, table.name, table.activation_types);
   const std::int64_t tokens = check_grids(name, args.table_rows, args.table_columns, args.spatial_shapes, args.images);
   check_at_least(name, "columns of grad_tokens", args.grad_tokens.columns, 1);
-  check_matrix(name, "grad_tokens", args.grad_tokens, DType::kFloat32, tokens, args.grad_tokens.columns);
+  check_matrix(name, "grad_tokens", args.grad_tokens, type, tokens, args.grad_tokens.columns);
   if (tokens == 0) return;
   check_pointer(name, "grad_table", args.grad_table);
   table.position_embedding_backward(context, args);

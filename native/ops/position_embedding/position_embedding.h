@@ -2,7 +2,8 @@
 //
 //   table           [table_rows, table_columns, width]  float32
 //   spatial_shapes  [images, 2] (rows, columns of patches) in host memory
-//   tokens          [Σ rows·columns, width]  float32, row-major grids one after the other; accumulated into
+//   tokens          [Σ rows·columns, width]  float32, or bfloat16 where the device computes in it; row-major grids one
+//                   after the other; accumulated into
 //
 // Separable triangle filter with antialiasing and half-pixel centres (align_corners = false): along an axis of n table
 // entries and m outputs, s = n/m, support max(s, 1), centre (i + ½)s, taps from max(0, ⌊centre − support + ½⌋) to
@@ -29,7 +30,7 @@ struct PositionEmbeddingArgs {
 
 // Gradient of the table: the transposed resize of every image's token gradients, summed over images.
 //
-//   grad_tokens  [Σ rows·columns, width]             float32
+//   grad_tokens  [Σ rows·columns, width]             float32 or bfloat16
 //   grad_table   [table_rows, table_columns, width]  float32, dense, accumulated into
 //
 // Filter weights as above; sums run over images and tokens in order, so results do not depend on the number of threads.

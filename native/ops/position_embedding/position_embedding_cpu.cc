@@ -14,50 +14,18 @@
 // Floor: one read of grad_tokens; per token and feature, two multiply-adds when the table is enlarged.
 #include "ops/position_embedding/position_embedding.h"
 
-#include <cmath>
-
 #include "cpu/kernels.h"
 #include "cpu/simd/column_sums.h"
 #include "cpu/simd/simd.h"
 #include "cpu/thread_pool.h"
+#include "ops/position_embedding/position_taps.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-// Entries [first, first + count) of an axis with these weights; none of them is 0 at an end.
-struct Taps {
-  std::int64_t first;
-  std::int64_t count;
-  const float* weights;
-};
-
-// `weights` holds table_size floats.
-Taps taps_of(std::int64_t table_size, std::int64_t outputs, std::int64_t index, float* weights) {
-  const double step = static_cast<double>(table_size) / static_cast<double>(outputs);
-  const double support = step > 1.0 ? step : 1.0;
-  const double centre = (static_cast<double>(index) + 0.5) * step;
-  const double low = std::floor(centre - support + 0.5), high = std::floor(centre + support + 0.5);
-  std::int64_t first = low > 0 ? static_cast<std::int64_t>(low) : 0;
-  std::int64_t last = high < static_cast<double>(table_size) ? static_cast<std::int64_t>(high) : table_size;
-  const auto weight = [&](std::int64_t j) {
-    const double value = 1.0 - std::fabs(static_cast<double>(j) + 0.5 - centre) / support;
-    return value > 0 ? value : 0.0;
-  };
-  while (first + 1 < last && weight(first) == 0)
-    ++first;
-  while (first + 1 < last && weight(last - 1) == 0)
-    --last;
-  double sum = 0;
-  for (std::int64_t j = first; j < last; ++j)
-    sum += weight(j);
-  for (std::int64_t j = first; j < last; ++j)
-    weights[j - first] = static_cast<float>(weight(j) / sum);
-  return {first, last - first, weights};
-}
-
 // Σ over taps of weight · entries[tap · stride + i], for i in [0, count); stored, or added to what is there.
 template <bool kAdd>
-void blend(const float* entries, std::int64_t stride, const Taps& taps, float* output, std::int64_t count) {
+void blend(const float* entries, std::int64_t stride, const PositionTaps& taps, float* output, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += kLanes) {
     const int lanes = static_cast<int>(count - i < kLanes ? count - i : kLanes);
     const auto read = [lanes](const float* source) {
@@ -77,18 +45,12 @@ void blend(const float* entries, std::int64_t stride, const Taps& taps, float* o
   }
 }
 
-// At least the number of taps of any output.
-std::int64_t most_taps(std::int64_t table_size, std::int64_t outputs) {
-  const std::int64_t bound = (table_size > outputs ? 2 * table_size / outputs : 2) + 2;
-  return bound < table_size ? bound : table_size;
-}
-
 // Tokens between the one that is read and the one that is asked for: their short pieces lie far apart.
 constexpr std::int64_t kTokensAhead = 6;
 
 // entries[tap · stride + i] += weight · token[i] for every tap, i in [0, count): the transpose of `blend`. `later` is
 // read soon.
-void spread(const float* token, const float* later, const Taps& taps, float* entries, std::int64_t stride,
+void spread(const float* token, const float* later, const PositionTaps& taps, float* entries, std::int64_t stride,
             std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += kLanes) {
     const int lanes = static_cast<int>(count - i < kLanes ? count - i : kLanes);
@@ -118,7 +80,7 @@ void add_scaled(const float* entries, float weight, float* target, float* low, s
 
 // What one task of the backward pass works in. `stride` is the task's number of columns, in whole vectors.
 struct BackwardScratch {
-  Taps* horizontal;           // for every column of the widest grid
+  PositionTaps* horizontal;   // for every column of the widest grid
   float* horizontal_weights;  // for all of them
   float* vertical_weights;
   float* entries;  // [table_columns][stride]
@@ -141,7 +103,7 @@ void add_to_table(const PositionEmbeddingBackwardArgs& args, std::int64_t first,
     const std::int64_t rows = args.spatial_shapes[2 * image], columns = args.spatial_shapes[2 * image + 1];
     float* weights = scratch.horizontal_weights;
     for (std::int64_t column = 0; column < columns; ++column) {
-      scratch.horizontal[column] = taps_of(args.table_columns, columns, column, weights);
+      scratch.horizontal[column] = position_taps(args.table_columns, columns, column, weights);
       weights += scratch.horizontal[column].count;
     }
     for (std::int64_t row = 0; row < rows; ++row) {
@@ -150,7 +112,7 @@ void add_to_table(const PositionEmbeddingBackwardArgs& args, std::int64_t first,
         const float* const later = left > kTokensAhead ? token + kTokensAhead * args.grad_tokens.stride : token;
         spread(token, later, scratch.horizontal[column], scratch.entries, stride, count);
       }
-      const Taps vertical = taps_of(args.table_rows, rows, row, scratch.vertical_weights);
+      const PositionTaps vertical = position_taps(args.table_rows, rows, row, scratch.vertical_weights);
       for (std::int64_t tap = 0; tap < vertical.count; ++tap) {
         const std::int64_t entry = (vertical.first + tap) * args.table_columns;
         for (std::int64_t x = 0; x < args.table_columns; ++x)
@@ -187,11 +149,11 @@ void position_embedding_cpu(OpContext& context, const PositionEmbeddingArgs& arg
     float* const entries = static_cast<float*>(cpu::worker_scratch(worker, scratch_bytes));
     float* const weights = entries + args.table_columns * width;
 
-    const Taps vertical = taps_of(args.table_rows, rows, index, weights);
+    const PositionTaps vertical = position_taps(args.table_rows, rows, index, weights);
     blend<false>(args.table, args.table_columns * width, vertical, entries, args.table_columns * width);
     float* token = args.tokens.as<float>() + (first_token + index * columns) * args.tokens.stride;
     for (std::int64_t column = 0; column < columns; ++column, token += args.tokens.stride) {
-      const Taps horizontal = taps_of(args.table_columns, columns, column, weights);
+      const PositionTaps horizontal = position_taps(args.table_columns, columns, column, weights);
       blend<true>(entries, width, horizontal, token, width);
     }
   });
@@ -204,19 +166,19 @@ void position_embedding_backward_cpu(OpContext& context, const PositionEmbedding
   std::int64_t widest = 0, most_weights = 0;
   for (std::int64_t image = 0; image < args.images; ++image) {
     const std::int64_t columns = args.spatial_shapes[2 * image + 1];
-    const std::int64_t weights = columns * most_taps(args.table_columns, columns);
+    const std::int64_t weights = columns * most_position_taps(args.table_columns, columns);
     widest = columns > widest ? columns : widest;
     most_weights = weights > most_weights ? weights : most_weights;
   }
   const std::int64_t floats =
       (args.table_rows + 1) * args.table_columns * task_columns + args.table_rows + most_weights;
   const std::size_t bytes =
-      static_cast<std::size_t>(widest) * sizeof(Taps) + static_cast<std::size_t>(floats) * sizeof(float);
+      static_cast<std::size_t>(widest) * sizeof(PositionTaps) + static_cast<std::size_t>(floats) * sizeof(float);
   cpu::parallel_for((width + task_columns - 1) / task_columns, context.threads, [&](std::int64_t index, int worker) {
     const std::int64_t first = index * task_columns;
     BackwardScratch scratch;
     scratch.stride = task_columns;
-    scratch.horizontal = static_cast<Taps*>(cpu::worker_scratch(worker, bytes));
+    scratch.horizontal = static_cast<PositionTaps*>(cpu::worker_scratch(worker, bytes));
     scratch.entries = reinterpret_cast<float*>(scratch.horizontal + widest);
     scratch.low = scratch.entries + args.table_columns * task_columns;
     scratch.vertical_weights = scratch.low + args.table_rows * args.table_columns * task_columns;

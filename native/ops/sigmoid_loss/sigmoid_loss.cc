@@ -29,11 +29,12 @@ std::int64_t sigmoid_loss_workspace_rows(std::int64_t n) {
 
 void sigmoid_loss(const OpTable& table, OpContext& context, const SigmoidLossArgs& args) {
   const char* const name = "sigmoid_loss";
+  const DType type = check_activation_type(name, "images", args.images.dtype, table.name, table.activation_types);
   const std::int64_t n = args.images.rows, width = args.images.columns;
   if (n < 1) throw_shape_error(name, "images has no rows, and there is no loss over no pairs");
   check_at_least(name, "columns of images", width, 1);
-  check_matrix(name, "images", args.images, DType::kFloat32, n, width);
-  check_matrix(name, "texts", args.texts, DType::kFloat32, n, width);
+  check_matrix(name, "images", args.images, type, n, width);
+  check_matrix(name, "texts", args.texts, type, n, width);
   check_pointer(name, "result", args.result);
   if (!std::isfinite(args.logit_scale) || args.logit_scale > kMostLogitScale) {
     throw_number_error("logit_scale", args.logit_scale, "finite and at most 80");

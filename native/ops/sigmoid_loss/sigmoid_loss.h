@@ -6,7 +6,8 @@
 //   grad_images_i = t Σ_j g_ij y_j,  grad_texts_j = t Σ_i g_ij x_i
 //   grad_logit_scale = Σ_ij g_ij (l_ij − logit_bias)   (of the logarithm),  grad_logit_bias = Σ_ij g_ij
 //
-//   images, texts            [n, width]  float32, rows of unit length (not checked)
+//   images, texts            [n, width]  float32, or both bfloat16 where the device computes in it; rows of unit length
+//                            (not checked)
 //   grad_images, grad_texts  [n, width]  float32, overwritten; both or neither (data == nullptr: only the loss)
 //   workspace                [sigmoid_loss_workspace_rows(n), n]  float32, overwritten; needed with gradients
 //   result                   host memory, overwritten; gradients of scale and bias are 0 when not wanted
@@ -46,7 +47,8 @@ struct SigmoidLossArgs {
   SigmoidLossResult* result = nullptr;
 };
 
-// Rows of logits that are in memory at once: at most 32 MB of them, whatever n.
+// Rows of logits that CPUs have in memory at once: at most 32 MB of them, whatever n. GPUs leave the workspace alone:
+// their rows, of another number and type, are in scratch memory.
 std::int64_t sigmoid_loss_workspace_rows(std::int64_t n);
 
 void sigmoid_loss(const OpTable& table, OpContext& context, const SigmoidLossArgs& args);

@@ -113,7 +113,7 @@ void run(OpContext& context, const SigmoidLossArgs& args) {
   }
   launch(context, name, sum_blocks_kernel, {1, kSumThreads, kSumThreads / kWarpSize * sizeof(LossSums)},
          {reads(block_sums, blocks), writes(total, 1)}, block_sums, blocks, total);
-  LossSums sums;
+  LossSums sums = {};
   scratch.download(&sums, total, 1);
   const double count = static_cast<double>(n);
   args.result->loss = sums.loss / count;

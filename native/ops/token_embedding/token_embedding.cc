@@ -6,6 +6,7 @@ namespace siglip2 {
 
 void token_embedding(const OpTable& table, OpContext& context, const TokenEmbeddingArgs& args) {
   const char* const name = "token_embedding";
+  const DType type = check_activation_type(name, "output", args.output.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.output.rows;
   check_at_least(name, "length", args.length, 1);
   check_at_least(name, "rows of output", rows, 0);
@@ -20,7 +21,7 @@ void token_embedding(const OpTable& table, OpContext& context, const TokenEmbedd
                       std::string("table must be float32, float16 or bfloat16, got ") + name_of(args.table.dtype));
   }
   check_matrix(name, "table", args.table, args.table.dtype, args.table.rows, args.table.columns);
-  check_matrix(name, "output", args.output, DType::kFloat32, rows, args.table.columns);
+  check_matrix(name, "output", args.output, type, rows, args.table.columns);
   if (rows == 0) return;
   check_pointer(name, "ids", args.ids);
   check_pointer(name, "positions", args.positions);
@@ -34,6 +35,8 @@ void token_embedding(const OpTable& table, OpContext& context, const TokenEmbedd
 
 void token_embedding_backward(const OpTable& table, OpContext& context, const TokenEmbeddingBackwardArgs& args) {
   const char* const name = "token_embedding_backward";
+  const DType type =
+      check_activation_type(name, "grad_output", args.grad_output.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.grad_output.rows;
   check_at_least(name, "length", args.length, 1);
   check_range(name, "rows of grad_output", rows, 0, std::numeric_limits<std::int32_t>::max());
@@ -42,7 +45,7 @@ void token_embedding_backward(const OpTable& table, OpContext& context, const To
     throw_shape_error(name, "grad_output must have a multiple of " + std::to_string(args.length) + " rows, got " +
                                 std::to_string(rows));
   }
-  check_matrix(name, "grad_output", args.grad_output, DType::kFloat32, rows, args.grad_output.columns);
+  check_matrix(name, "grad_output", args.grad_output, type, rows, args.grad_output.columns);
   if (rows == 0) return;
   if (args.grad_table != nullptr) {
     check_pointer(name, "slots", args.slots);

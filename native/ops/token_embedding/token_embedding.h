@@ -1,9 +1,10 @@
 // Text embeddings: output[r] = table[ids[r]] + positions[r mod length].
 //
 //   ids        [sequences · length] in host memory, each from 0 to vocabulary − 1 (checked)
-//   table      [vocabulary, width]  float32, float16 or bfloat16, no alignment needed (a mapped file)
+//   table      [vocabulary, width]  float32, float16 or bfloat16, no alignment needed (a mapped file); in
+//              device memory
 //   positions  [length, width]      float32
-//   output     [sequences · length, width]  float32, overwritten
+//   output     [sequences · length, width]  float32, or bfloat16 where the device computes in it; overwritten
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ struct TokenEmbeddingArgs {
 // numbers those rows ("slots") for the whole batch.
 //
 //   slots           [sequences · length] in host memory: the slot of each position's id, from 0 to slot_count − 1
-//   grad_output     [sequences · length, width]  float32
+//   grad_output     [sequences · length, width]  float32 or bfloat16
 //   grad_table      [slot_count, width]          float32, dense, accumulated into; optional
 //   grad_positions  [length, width]              float32, dense, accumulated into; optional
 //

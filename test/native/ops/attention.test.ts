@@ -1,8 +1,17 @@
-/** Attention on the CPU against the double-precision reference. */
+/** Attention against the double-precision reference. */
 import { describe, expect, it } from 'vitest';
-import { attention, Tensor } from '../../../lib/kernels/index.js';
+import { attention } from '../../../lib/kernels/index.js';
 import { relativeError } from '../../support/compare.js';
-import { Random } from '../../support/random.js';
+import {
+  type ActivationType,
+  activationTypes,
+  bfloat16Rounding,
+  draw,
+  emulated,
+  Place,
+  shapesFor,
+  threadCounts,
+} from '../../support/devices.js';
 
 interface Case {
   heads: number;
@@ -18,11 +27,11 @@ interface Case {
 const prefix = (lengths: number[]): Int32Array =>
   Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b, 0))]);
 
-async function run(device: 'cpu' | 'reference', seed: number, entry: Case, threads?: number) {
-  const random = new Random(seed);
+async function run(place: Place, seed: number, entry: Case, threads?: number) {
+  const random = draw(seed);
   const { heads, headDim, queries, keys, size = 1 } = entry;
   const tensor = (rows: number) =>
-    Tensor.from(random.floats(rows * heads * headDim, size), [rows, heads, headDim], { device });
+    place.activation(random.floats(rows * heads * headDim, size), [rows, heads, headDim]);
   const [queryOffsets, keyOffsets] = [prefix(queries), prefix(keys)];
   const query = tensor(queryOffsets[queries.length] as number);
   const key = tensor(keyOffsets[keys.length] as number);
@@ -43,33 +52,55 @@ async function run(device: 'cpu' | 'reference', seed: number, entry: Case, threa
 const same = (lengths: number[]) => ({ queries: lengths, keys: lengths });
 const cases: [string, Case][] = [
   ['one token', { heads: 1, headDim: 1, ...same([1]) }],
-  ['B/16, ragged', { heads: 12, headDim: 64, ...same([196, 1, 64, 255]) }],
-  ['So400m, prime lengths', { heads: 3, headDim: 72, ...same([127, 251, 17]) }],
-  ['giant', { heads: 2, headDim: 96, ...same([130]) }],
+  ...shapesFor<[string, Case]>(
+    [
+      ['B/16, ragged', { heads: 12, headDim: 64, ...same([196, 1, 64, 255]) }],
+      ['So400m, prime lengths', { heads: 3, headDim: 72, ...same([127, 251, 17]) }],
+      ['giant', { heads: 2, headDim: 96, ...same([130]) }],
+      ['the largest head dimension', { heads: 2, headDim: 256, ...same([40, 70]) }],
+      ['cross attention', { heads: 4, headDim: 64, queries: [3, 1, 64], keys: [100, 257, 1] }],
+      ['causal', { heads: 3, headDim: 64, ...same([64, 65, 1, 130]), causal: true }],
+      ['causal over several tiles of keys', { heads: 2, headDim: 64, ...same([600, 257]), causal: true }],
+      ['wide heads over several tiles of keys', { heads: 1, headDim: 200, ...same([300, 129]) }],
+      ['long', { heads: 1, headDim: 64, ...same([1025]) }],
+    ],
+    [
+      ['B/16, ragged', { heads: 2, headDim: 64, ...same([40, 1, 64]) }],
+      ['So400m, prime lengths', { heads: 2, headDim: 72, ...same([67, 17]) }],
+      ['giant', { heads: 1, headDim: 96, ...same([33]) }],
+      ['small heads', { heads: 3, headDim: 32, ...same([35, 16]) }],
+      ['head dimension 80', { heads: 1, headDim: 80, ...same([20]) }],
+      ['head dimension 128', { heads: 1, headDim: 128, ...same([70]) }],
+      ['the largest head dimension', { heads: 1, headDim: 256, ...same([9, 20]) }],
+      ['cross attention', { heads: 2, headDim: 64, queries: [3, 1, 65], keys: [100, 130, 1] }],
+      ['causal', { heads: 2, headDim: 64, ...same([64, 65, 1]), causal: true }],
+      ['causal over several tiles of keys', { heads: 1, headDim: 64, ...same([150]), causal: true }],
+    ],
+  ),
   ['odd head dimensions', { heads: 5, headDim: 7, ...same([33, 2]) }],
-  ['the largest head dimension', { heads: 2, headDim: 256, ...same([40, 70]) }],
   ['an empty sequence among others', { heads: 2, headDim: 32, ...same([5, 0, 9]) }],
-  ['cross attention', { heads: 4, headDim: 64, queries: [3, 1, 64], keys: [100, 257, 1] }],
   ['queries without keys', { heads: 2, headDim: 16, queries: [3, 4], keys: [0, 6] }],
-  ['causal', { heads: 3, headDim: 64, ...same([64, 65, 1, 130]), causal: true }],
-  ['causal over several tiles of keys', { heads: 2, headDim: 64, ...same([600, 257]), causal: true }],
-  ['wide heads over several tiles of keys', { heads: 1, headDim: 200, ...same([300, 129]) }],
   ['causal with fewer keys than queries', { heads: 1, headDim: 24, queries: [9], keys: [4], causal: true }],
   ['causal with more keys than queries', { heads: 1, headDim: 24, queries: [4], keys: [90], causal: true }],
   ['large scores', { heads: 2, headDim: 64, ...same([90]), size: 12 }],
   ['scale 0', { heads: 2, headDim: 8, ...same([31]), scale: 0 }],
   ['a negative scale', { heads: 2, headDim: 40, ...same([50]), scale: -0.3 }],
-  ['long', { heads: 1, headDim: 64, ...same([1025]) }],
 ];
 
+const casesAndTypes = activationTypes.flatMap((dtype) =>
+  cases.map(([name, entry]) => [name, dtype, entry] as [string, ActivationType, Case]),
+);
+/** In bfloat16 the weights are rounded before the product with the values, and so is the output. */
+const added = (dtype: ActivationType): number => (dtype === 'float32' ? 0 : 1.25 * bfloat16Rounding);
+
 describe('attention', () => {
-  it.each(cases)('%s', async (_, entry) => {
-    const actual = await run('cpu', 1, entry);
-    const expected = await run('reference', 1, entry);
+  it.each(casesAndTypes)('%s in %s', async (_, dtype, entry) => {
+    const actual = await run(Place.tested(dtype), 1, entry);
+    const expected = await run(Place.reference(dtype), 1, entry);
     // A score of magnitude S is rounded to about S · 2⁻²⁴ in float32, whatever the kernel, and so are its exponential
     // and the output in relative terms; the statistics show how large scores are.
     const largest = Math.max(0, ...expected.logSumExp.filter(Number.isFinite).map(Math.abs));
-    expect(relativeError(actual.output, expected.output)).toBeLessThan(4e-6 + largest * 2 ** -23);
+    expect(relativeError(actual.output, expected.output)).toBeLessThan(4e-6 + largest * 2 ** -23 + added(dtype));
     for (const [i, value] of expected.logSumExp.entries()) {
       const found = actual.logSumExp[i] as number;
       if (Number.isFinite(value)) expect(Math.abs(found - value)).toBeLessThan(3e-6 * Math.max(1, Math.abs(value)));
@@ -77,12 +108,13 @@ describe('attention', () => {
     }
   });
 
-  it('agrees with the reference on random shapes', async () => {
-    const random = new Random(2024);
-    for (let round = 0; round < 40; round++) {
-      const lengths = () => Array.from({ length: random.integer(1, 4) }, () => random.integer(0, 90));
+  it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
+    const random = draw(2024);
+    const most = emulated ? 40 : 90;
+    for (let round = 0; round < (emulated ? 8 : 40); round++) {
+      const lengths = () => Array.from({ length: random.integer(1, 4) }, () => random.integer(0, most));
       const queries = lengths();
-      const keys = random.next() < 0.5 ? queries : queries.map(() => random.integer(0, 90));
+      const keys = random.next() < 0.5 ? queries : queries.map(() => random.integer(0, most));
       const entry = {
         heads: random.integer(1, 5),
         headDim: random.integer(1, 100),
@@ -90,23 +122,24 @@ describe('attention', () => {
         keys,
         causal: random.next() < 0.3,
       };
-      const actual = await run('cpu', round, entry);
-      const expected = await run('reference', round, entry);
-      expect(relativeError(actual.output, expected.output), JSON.stringify(entry)).toBeLessThan(4e-6);
+      const actual = await run(Place.tested(dtype), round, entry);
+      const expected = await run(Place.reference(dtype), round, entry);
+      expect(relativeError(actual.output, expected.output), JSON.stringify(entry)).toBeLessThan(4e-6 + added(dtype));
     }
   });
 
   it('gives the same bits on any number of threads', async () => {
-    const entry = { heads: 3, headDim: 72, ...same([127, 64, 251]) };
-    const expected = await run('cpu', 7, entry, 1);
-    for (const threads of [2, 3, 8]) expect(await run('cpu', 7, entry, threads)).toEqual(expected);
+    const entry = { heads: 3, headDim: 72, ...same(emulated ? [13, 37] : [127, 64, 251]) };
+    const place = Place.tested('float32');
+    const expected = await run(place, 7, entry, 1);
+    for (const threads of [2, ...threadCounts, 8]) expect(await run(place, 7, entry, threads)).toEqual(expected);
   });
 
   it('passes NaN on to the queries that see it, and only to those', async () => {
-    const values = new Random(3).floats(4 * 8);
+    const values = draw(3).floats(4 * 8);
     const poisoned = values.slice();
     poisoned[8] = Number.NaN; // token 1
-    const tensor = (data: Float32Array) => Tensor.from(data, [4, 1, 8]);
+    const tensor = (data: Float32Array) => Place.tested('float32').activation(data, [4, 1, 8]);
     const { output } = await attention({
       query: tensor(values),
       key: tensor(poisoned),
@@ -119,7 +152,8 @@ describe('attention', () => {
   });
 
   it('names what does not fit', async () => {
-    const tensor = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensor = (shape: number[]) =>
+      Place.tested('float32').parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
     const query = tensor([4, 2, 8]);
     await expect(attention({ query, key: tensor([4, 2, 9]), value: tensor([4, 2, 9]) })).rejects.toThrow(/key/);
     await expect(attention({ query, key: query, value: tensor([3, 2, 8]) })).rejects.toThrow(/value/);

@@ -1,5 +1,5 @@
 /**
- * Gradients of layer norm, GELU and L2 normalisation on the CPU against the double-precision reference, and those of
+ * Gradients of layer norm, GELU and L2 normalisation against the double-precision reference, and those of
  * the reference against central differences of the forward pass.
  */
 import { describe, expect, it } from 'vitest';
@@ -13,19 +13,41 @@ import {
   Tensor,
 } from '../../../lib/kernels/index.js';
 import { largestDifference, relativeError, sameBits } from '../../support/compare.js';
-import { Random } from '../../support/random.js';
+import {
+  type ActivationType,
+  activationTypes,
+  draw,
+  Place,
+  roundedOnce,
+  shapesFor,
+  testDevice,
+  threadCounts,
+} from '../../support/devices.js';
 
-type DeviceName = 'cpu' | 'reference';
 type Matrix = [number, number];
 const shapes: Matrix[] = [
   [0, 8],
   [1, 1],
   [3, 7],
   [1, 1152],
-  [131, 768],
-  [17, 1537],
-  [1000, 61],
+  ...shapesFor<Matrix>(
+    [
+      [131, 768],
+      [17, 1537],
+      [1000, 61],
+    ],
+    [
+      [35, 64],
+      [2, 1537],
+      [300, 13],
+    ],
+  ),
 ];
+const shapesAndTypes = activationTypes.flatMap((dtype) =>
+  shapes.map(([rows, width]) => [rows, width, dtype] as [number, number, ActivationType]),
+);
+const tested = Place.tested('float32');
+const reference = Place.reference('float32');
 
 const readAll = async <Name extends string>(tensors: Record<Name, Tensor>): Promise<Record<Name, Float32Array>> => {
   const entries = Object.entries<Tensor>(tensors);
@@ -56,7 +78,7 @@ const wrongShapes = async (
   run: (args: { input: Tensor; gradOutput: Tensor }) => Promise<unknown>,
   sizes: Matrix = [2, 3],
 ): Promise<void> => {
-  const tensor = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+  const tensor = (shape: number[]) => tested.parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
   const input = tensor(sizes);
   await expect(run({ input, gradOutput: tensor([sizes[1], sizes[0]]) })).rejects.toThrow(/gradOutput/);
   await expect(run({ input, gradOutput: tensor([sizes[0] * sizes[1]]) })).rejects.toThrow(/gradOutput/);
@@ -71,40 +93,41 @@ describe('layerNormBackward', () => {
     gradOutput: Float32Array;
   }
   const makeData = (seed: number, [rows, width]: Matrix): Data => {
-    const random = new Random(seed);
+    const random = draw(seed);
     return {
       input: random.floats(rows * width, 3),
       weight: random.floats(width),
       gradOutput: random.floats(rows * width),
     };
   };
-  const run = async (
-    device: DeviceName,
-    shape: Matrix,
-    data: Data,
-    options: { threads?: number; epsilon?: number } = {},
-  ) =>
+  const run = async (place: Place, shape: Matrix, data: Data, options: { threads?: number; epsilon?: number } = {}) =>
     readAll(
       await layerNormBackward({
-        input: Tensor.from(data.input, shape, { device }),
-        weight: Tensor.from(data.weight, [shape[1]], { device }),
-        gradOutput: Tensor.from(data.gradOutput, shape, { device }),
+        input: place.activation(data.input, shape),
+        weight: place.parameter(data.weight, [shape[1]]),
+        gradOutput: place.activation(data.gradOutput, shape),
         ...options,
       }),
     );
 
-  it.each(shapes)('%i rows of %i', async (...shape) => {
-    const data = makeData(shape[0] + shape[1], shape);
-    const [actual, expected] = [await run('cpu', shape, data), await run('reference', shape, data)];
+  it.each(shapesAndTypes)('%i rows of %i in %s', async (rows, width, dtype) => {
+    const shape: Matrix = [rows, width];
+    const data = makeData(rows + width, shape);
+    const actual = await run(Place.tested(dtype), shape, data);
+    const expected = await run(Place.reference(dtype), shape, data);
     for (const name of ['gradInput', 'gradWeight', 'gradBias'] as const)
-      expect(relativeError(actual[name], expected[name]), name).toBeLessThan(2e-6);
+      expect(relativeError(actual[name], expected[name]), name).toBeLessThan(
+        name === 'gradInput' ? roundedOnce(dtype, 2e-6) : 2e-6,
+      );
   });
 
   it('keeps its precision when the mean is much larger than the deviation', async () => {
     const shape: Matrix = [2, 768];
     const data = makeData(4, shape);
-    data.input = new Random(4).floats(2 * 768, 0.1).map((value) => value + 100);
-    const [actual, expected] = [await run('cpu', shape, data), await run('reference', shape, data)];
+    data.input = draw(4)
+      .floats(2 * 768, 0.1)
+      .map((value) => value + 100);
+    const [actual, expected] = [await run(tested, shape, data), await run(reference, shape, data)];
     // The mean of numbers near 100 has an error of their unit in the last place, 8e-6, of a deviation of 0.1.
     for (const name of ['gradInput', 'gradWeight'] as const)
       expect(relativeError(actual[name], expected[name]), name).toBeLessThan(1e-4);
@@ -112,8 +135,8 @@ describe('layerNormBackward', () => {
 
   it('has a reference that is the gradient of layerNorm', async () => {
     const shape: Matrix = [3, 6];
-    const data = { ...makeData(21, shape), bias: new Random(1).floats(6) };
-    const gradients = await run('reference', shape, data, { epsilon: 0.5 });
+    const data = { ...makeData(21, shape), bias: draw(1).floats(6) };
+    const gradients = await run(reference, shape, data, { epsilon: 0.5 });
     const loss = async (args: typeof data) => {
       const { output } = await layerNorm({
         input: Tensor.from(args.input, shape, { device: 'reference' }),
@@ -142,18 +165,18 @@ describe('layerNormBackward', () => {
       weight: new Float32Array(5).fill(2),
       gradOutput: Float32Array.of(1, 2, 3, 4, 5),
     };
-    const { gradInput, gradWeight, gradBias } = await run('cpu', [1, 5], data, { epsilon: 0.0625 });
+    const { gradInput, gradWeight, gradBias } = await run(tested, [1, 5], data, { epsilon: 0.0625 });
     expect([...gradInput]).toEqual([-16, -8, 0, 8, 16]);
     expect([...gradWeight]).toEqual([0, 0, 0, 0, 0]);
     expect([...gradBias]).toEqual([1, 2, 3, 4, 5]);
   });
 
   it('gives the same bits on any number of threads', async () => {
-    const shape: Matrix = [333, 391];
+    const shape: Matrix = shapesFor<Matrix>([[333, 391]], [[33, 39]])[0] as Matrix;
     const data = makeData(9, shape);
-    const expected = await run('cpu', shape, data, { threads: 1 });
-    for (const threads of [2, 3, 8]) {
-      const actual = await run('cpu', shape, data, { threads });
+    const expected = await run(tested, shape, data, { threads: 1 });
+    for (const threads of [2, ...threadCounts, 8]) {
+      const actual = await run(tested, shape, data, { threads });
       for (const name of ['gradInput', 'gradWeight', 'gradBias'] as const)
         expect(sameBits(actual[name], expected[name]), `${name}, ${threads}`).toBe(true);
     }
@@ -162,9 +185,9 @@ describe('layerNormBackward', () => {
   it('keeps NaN to its row and column', async () => {
     const shape: Matrix = [5, 37];
     const data = makeData(2, shape);
-    const clean = await run('cpu', shape, data);
+    const clean = await run(tested, shape, data);
     data.gradOutput[36] = Number.NaN;
-    const { gradInput, gradWeight, gradBias } = await run('cpu', shape, data);
+    const { gradInput, gradWeight, gradBias } = await run(tested, shape, data);
     expect(gradInput.slice(0, 37).every(Number.isNaN)).toBe(true);
     expect(gradInput.slice(37)).toEqual(clean.gradInput.slice(37));
     for (const [values, expected] of [
@@ -177,9 +200,9 @@ describe('layerNormBackward', () => {
   });
 
   it('names what does not fit', async () => {
-    const weight = Tensor.from(new Float32Array(3), [3]);
+    const weight = tested.parameter(new Float32Array(3), [3]);
     await wrongShapes((args) => layerNormBackward({ weight, ...args }));
-    const input = Tensor.from(new Float32Array(8), [2, 4]);
+    const input = tested.parameter(new Float32Array(8), [2, 4]);
     await expect(layerNormBackward({ input, weight, gradOutput: input })).rejects.toThrow(/weight/);
     await expect(layerNormBackward({ input, weight, gradOutput: input, epsilon: '1' as never })).rejects.toThrow(
       /epsilon/,
@@ -188,32 +211,37 @@ describe('layerNormBackward', () => {
 });
 
 describe('geluBackward', () => {
-  const run = async (device: DeviceName, shape: Matrix, input: Float32Array, gradOutput: Float32Array, threads = 2) =>
+  const run = async (place: Place, shape: Matrix, input: Float32Array, gradOutput: Float32Array, threads = 2) =>
     (
       await geluBackward({
-        input: Tensor.from(input, shape, { device }),
-        gradOutput: Tensor.from(gradOutput, shape, { device }),
+        input: place.activation(input, shape),
+        gradOutput: place.activation(gradOutput, shape),
         threads,
       })
     ).gradInput.read();
 
-  it.each(shapes)('%i rows of %i', async (...shape) => {
-    const random = new Random(shape[0] * shape[1]);
-    const [input, gradOutput] = [random.floats(shape[0] * shape[1], 2), random.floats(shape[0] * shape[1])];
-    const actual = await run('cpu', shape, input, gradOutput);
-    expect(relativeError(actual, await run('reference', shape, input, gradOutput))).toBeLessThan(4e-7);
-    for (const threads of [1, 3])
-      expect(sameBits(await run('cpu', shape, input, gradOutput, threads), actual)).toBe(true);
+  it.each(shapesAndTypes)('%i rows of %i in %s', async (rows, width, dtype) => {
+    const shape: Matrix = [rows, width];
+    const random = draw(rows * width);
+    const [input, gradOutput] = [random.floats(rows * width, 2), random.floats(rows * width)];
+    const actual = await run(Place.tested(dtype), shape, input, gradOutput);
+    const expected = await run(Place.reference(dtype), shape, input, gradOutput);
+    expect(relativeError(actual, expected)).toBeLessThan(roundedOnce(dtype, 4e-7));
+    for (const threads of threadCounts)
+      expect(sameBits(await run(Place.tested(dtype), shape, input, gradOutput, threads), actual)).toBe(true);
   });
 
   it('is accurate from large negative to large positive values', async () => {
     const input = Float32Array.from({ length: 40001 }, (_, i) => (i - 20000) / 1500);
     const ones = new Float32Array(input.length).fill(1);
-    const actual = await run('cpu', [1, input.length], input, ones);
-    expect(largestDifference(actual, await run('reference', [1, input.length], input, ones))).toBeLessThan(3e-7);
+    const actual = await run(tested, [1, input.length], input, ones);
+    expect(largestDifference(actual, await run(reference, [1, input.length], input, ones))).toBeLessThan(3e-7);
   });
 
-  it.each(['cpu', 'reference'] as const)('has its limits at infinities and NaN at NaN (%s)', async (device) => {
+  it.each([
+    [testDevice, tested],
+    ['reference', reference],
+  ] as [string, Place][])('has its limits at infinities and NaN at NaN (%s)', async (_, device) => {
     const input = Float32Array.of(0, -0, Infinity, -Infinity, NaN, 3e38, -3e38, 20, -20);
     const values = await run(device, [1, 9], input, new Float32Array(9).fill(2));
     expect([...values].map((value) => value + 0)).toEqual([1, 1, 2, 0, NaN, 2, 0, 2, expect.closeTo(0, 30)]);
@@ -241,39 +269,40 @@ describe('geluBackward', () => {
         ((above.moved[i] as number) - (below.moved[i] as number)),
     );
     // Rounding of outputs up to 4 over the step, 2.4e-7/1e-2, and the third derivative, below 3, times 1e-4/6.
-    expect(largestDifference(await run('reference', [1, 81], input, ones), slopes)).toBeLessThan(7e-5);
+    expect(largestDifference(await run(reference, [1, 81], input, ones), slopes)).toBeLessThan(7e-5);
   });
 
   it('names what does not fit', async () => wrongShapes(geluBackward));
 });
 
 describe('l2NormalizeBackward', () => {
-  const run = async (device: DeviceName, shape: Matrix, input: Float32Array, gradOutput: Float32Array, threads = 2) =>
+  const run = async (place: Place, shape: Matrix, input: Float32Array, gradOutput: Float32Array, threads = 2) =>
     (
       await l2NormalizeBackward({
-        input: Tensor.from(input, shape, { device }),
-        gradOutput: Tensor.from(gradOutput, shape, { device }),
+        input: place.activation(input, shape),
+        gradOutput: place.activation(gradOutput, shape),
         threads,
       })
     ).gradInput.read();
 
-  it.each(shapes)('%i rows of %i', async (...shape) => {
-    const random = new Random(shape[0] * shape[1]);
-    const [input, gradOutput] = [random.floats(shape[0] * shape[1], 20), random.floats(shape[0] * shape[1])];
-    const actual = await run('cpu', shape, input, gradOutput);
-    const expected = await run('reference', shape, input, gradOutput);
+  it.each(shapesAndTypes)('%i rows of %i in %s', async (rows, width, dtype) => {
+    const shape: Matrix = [rows, width];
+    const random = draw(rows * width);
+    const [input, gradOutput] = [random.floats(rows * width, 20), random.floats(rows * width)];
+    const actual = await run(Place.tested(dtype), shape, input, gradOutput);
+    const expected = await run(Place.reference(dtype), shape, input, gradOutput);
     // A row of one value keeps its length whatever it is: what is left of 0 is rounding in double precision.
     if (shape[1] === 1) expect(largestDifference(actual, expected)).toBeLessThan(1e-15);
-    else expect(relativeError(actual, expected)).toBeLessThan(1e-7);
-    for (const threads of [1, 3])
-      expect(sameBits(await run('cpu', shape, input, gradOutput, threads), actual)).toBe(true);
+    else expect(relativeError(actual, expected)).toBeLessThan(roundedOnce(dtype, 1e-7));
+    for (const threads of threadCounts)
+      expect(sameBits(await run(Place.tested(dtype), shape, input, gradOutput, threads), actual)).toBe(true);
   });
 
   it('neither overflows nor vanishes, and is 0 for rows of zeros', async () => {
     const input = Float32Array.of(3e38, 3e38, 1e-40, 0, 0, 0, 3, 4);
     const gradOutput = Float32Array.of(1e38, -1e38, 1, 1e-3, 1, 2, 1, 0);
-    for (const device of ['cpu', 'reference'] as const) {
-      const rows = await run(device, [4, 2], input, gradOutput);
+    for (const place of [tested, reference]) {
+      const rows = await run(place, [4, 2], input, gradOutput);
       expect(rows[0]).toBeCloseTo(Math.SQRT1_2 / 3, 6);
       expect(rows[1]).toBeCloseTo(-Math.SQRT1_2 / 3, 6);
       // 1e-40 is a subnormal number of five digits.
@@ -288,14 +317,14 @@ describe('l2NormalizeBackward', () => {
 
   it('has a reference that is the gradient of l2Normalize', async () => {
     const shape: Matrix = [3, 5];
-    const random = new Random(12);
+    const random = draw(12);
     const [input, gradOutput] = [random.floats(15, 2), random.floats(15)];
     const slopes = await centralDifferences(input, 1e-2, async (changed) => {
       const { output } = await l2Normalize({ input: Tensor.from(changed, shape, { device: 'reference' }) });
       return weighted(await output.read(), gradOutput);
     });
     // Rounding of the outputs to float32 over the step, 6e-8/1e-2, and the third derivative, times 1e-2 squared.
-    expect(largestDifference(slopes, await run('reference', shape, input, gradOutput))).toBeLessThan(5e-5);
+    expect(largestDifference(slopes, await run(reference, shape, input, gradOutput))).toBeLessThan(5e-5);
   });
 
   it('names what does not fit', async () => wrongShapes(l2NormalizeBackward));

@@ -1,10 +1,18 @@
-/** Gradients of linear layers on the CPU against the double-precision reference, and that against its formula. */
+/** Gradients of linear layers against the double-precision reference, and that against its formula. */
 import { describe, expect, it } from 'vitest';
 import { linear, linearBackward, Tensor } from '../../../lib/kernels/index.js';
 import { relativeError, sameBits } from '../../support/compare.js';
-import { Random } from '../../support/random.js';
+import {
+  type ActivationType,
+  activationTypes,
+  draw,
+  emulated,
+  Place,
+  roundedOnce,
+  shapesFor,
+  threadCounts,
+} from '../../support/devices.js';
 
-type DeviceName = 'cpu' | 'reference';
 interface Shape {
   rows: number;
   inputs: number;
@@ -23,7 +31,7 @@ interface Gradients {
 const names = ['gradInput', 'gradWeight', 'gradBias'] as const;
 
 function makeData(seed: number, { rows, inputs, outputs }: Shape): Data {
-  const random = new Random(seed);
+  const random = draw(seed);
   return {
     input: random.floats(rows * inputs),
     weight: random.floats(outputs * inputs),
@@ -31,12 +39,12 @@ function makeData(seed: number, { rows, inputs, outputs }: Shape): Data {
   };
 }
 
-async function run(device: DeviceName, shape: Shape, data: Data, threads?: number): Promise<Gradients> {
+async function run(place: Place, shape: Shape, data: Data, threads?: number): Promise<Gradients> {
   const { rows, inputs, outputs } = shape;
   const gradients = await linearBackward({
-    input: Tensor.from(data.input, [rows, inputs], { device }),
-    weight: Tensor.from(data.weight, [outputs, inputs], { device }),
-    gradOutput: Tensor.from(data.gradOutput, [rows, outputs], { device }),
+    input: place.activation(data.input, [rows, inputs]),
+    weight: place.activation(data.weight, [outputs, inputs]),
+    gradOutput: place.activation(data.gradOutput, [rows, outputs]),
     ...(threads === undefined ? {} : { threads }),
   });
   expect(gradients.gradInput.shape).toEqual([rows, inputs]);
@@ -49,43 +57,63 @@ async function run(device: DeviceName, shape: Shape, data: Data, threads?: numbe
   };
 }
 
-async function expectAgreement(seed: number, shape: Shape): Promise<void> {
+async function expectAgreement(dtype: ActivationType, seed: number, shape: Shape): Promise<void> {
   const data = makeData(seed, shape);
-  const [actual, expected] = [await run('cpu', shape, data), await run('reference', shape, data)];
-  for (const name of names)
-    expect(relativeError(actual[name], expected[name]), `${name} of ${JSON.stringify(shape)}`).toBeLessThan(2e-6);
+  const actual = await run(Place.tested(dtype), shape, data);
+  const expected = await run(Place.reference(dtype), shape, data);
+  for (const name of names) {
+    // Gradients of parameters are float32 whatever the activations are.
+    const bound = name === 'gradInput' ? roundedOnce(dtype, 2e-6) : 2e-6;
+    expect(relativeError(actual[name], expected[name]), `${name} of ${JSON.stringify(shape)}`).toBeLessThan(bound);
+  }
 }
+
+const tested = Place.tested('float32');
+const reference = Place.reference('float32');
 
 const cases: [string, Shape][] = [
   ['1 × 1 × 1', { rows: 1, inputs: 1, outputs: 1 }],
-  ['one row', { rows: 1, inputs: 768, outputs: 300 }],
+  ['one row', { rows: 1, inputs: emulated ? 96 : 768, outputs: emulated ? 40 : 300 }],
   ['one input', { rows: 70, inputs: 1, outputs: 130 }],
   ['one output', { rows: 70, inputs: 130, outputs: 1 }],
-  ['primes', { rows: 131, inputs: 257, outputs: 61 }],
-  ['two blocks of rows', { rows: 257, inputs: 48, outputs: 24 }],
-  ['many blocks of rows', { rows: 3001, inputs: 33, outputs: 17 }],
-  ['several blocks of outputs and groups of inputs', { rows: 40, inputs: 330, outputs: 1201 }],
-  ['B/16 MLP', { rows: 30, inputs: 768, outputs: 3072 }],
-  ['patch 14', { rows: 50, inputs: 588, outputs: 1152 }],
+  ...shapesFor<[string, Shape]>(
+    [
+      ['primes', { rows: 131, inputs: 257, outputs: 61 }],
+      ['two blocks of rows', { rows: 257, inputs: 48, outputs: 24 }],
+      ['many blocks of rows', { rows: 3001, inputs: 33, outputs: 17 }],
+      ['several blocks of outputs and groups of inputs', { rows: 40, inputs: 330, outputs: 1201 }],
+      ['B/16 MLP', { rows: 30, inputs: 768, outputs: 3072 }],
+      ['patch 14', { rows: 50, inputs: 588, outputs: 1152 }],
+    ],
+    [
+      ['primes', { rows: 131, inputs: 67, outputs: 61 }],
+      ['many rows', { rows: 601, inputs: 33, outputs: 17 }],
+      ['several tiles', { rows: 40, inputs: 140, outputs: 136 }],
+    ],
+  ),
 ];
 
-describe('linearBackward', () => {
-  it.each(cases)('%s', async (_, shape) => expectAgreement(5, shape));
+const casesAndTypes = activationTypes.flatMap((dtype) =>
+  cases.map(([name, shape]) => [name, dtype, shape] as [string, ActivationType, Shape]),
+);
 
-  it('agrees with the reference on random shapes', async () => {
-    const random = new Random(17);
-    for (let round = 0; round < 60; round++)
-      await expectAgreement(round, {
-        rows: random.integer(1, 300),
-        inputs: random.integer(1, 200),
-        outputs: random.integer(1, 200),
+describe('linearBackward', () => {
+  it.each(casesAndTypes)('%s in %s', async (_, dtype, shape) => expectAgreement(dtype, 5, shape));
+
+  it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
+    const random = draw(17);
+    for (let round = 0; round < (emulated ? 8 : 60); round++)
+      await expectAgreement(dtype, round, {
+        rows: random.integer(1, emulated ? 90 : 300),
+        inputs: random.integer(1, emulated ? 60 : 200),
+        outputs: random.integer(1, emulated ? 60 : 200),
       });
   });
 
   it('gives zeros for no rows', async () => {
     const shape = { rows: 0, inputs: 5, outputs: 3 };
-    for (const device of ['cpu', 'reference'] as const)
-      expect(await run(device, shape, makeData(1, shape))).toEqual({
+    for (const place of [tested, reference])
+      expect(await run(place, shape, makeData(1, shape))).toEqual({
         gradInput: new Float32Array(0),
         gradWeight: new Float32Array(15),
         gradBias: new Float32Array(3),
@@ -103,7 +131,7 @@ describe('linearBackward', () => {
     };
     const at = (array: Float32Array, index: number) => array[index] as number;
     const { input, weight, gradOutput } = data;
-    expect(await run('reference', shape, data)).toEqual({
+    expect(await run(reference, shape, data)).toEqual({
       gradInput: Float32Array.from({ length: rows * inputs }, (_, i) => {
         const [row, column] = [Math.floor(i / inputs), i % inputs];
         return sum(outputs, (o) => at(gradOutput, row * outputs + o) * at(weight, o * inputs + column));
@@ -120,8 +148,8 @@ describe('linearBackward', () => {
     // The layer is linear in each argument, so a step of any size gives the exact derivative; what is left is the
     // rounding of some 20 outputs of order 1 to float32.
     const shape = { rows: 4, inputs: 6, outputs: 5 };
-    const data = { ...makeData(8, shape), bias: new Random(2).floats(5) };
-    const gradients = await run('reference', shape, data);
+    const data = { ...makeData(8, shape), bias: draw(2).floats(5) };
+    const gradients = await run(reference, shape, data);
     const loss = async ({ input, weight, bias }: typeof data) => {
       const { output } = await linear({
         input: Tensor.from(input, [4, 6], { device: 'reference' }),
@@ -153,7 +181,7 @@ describe('linearBackward', () => {
       { rows: 9, inputs: 1, outputs: 1 },
       { rows: 5, inputs: 7, outputs: 33 },
       { rows: 20, inputs: 61, outputs: 130 },
-      { rows: 3, inputs: 768, outputs: 769 },
+      { rows: 3, inputs: emulated ? 76 : 768, outputs: emulated ? 77 : 769 },
     ]) {
       const { rows, inputs, outputs } = shape;
       const data = makeData(inputs, shape);
@@ -162,22 +190,25 @@ describe('linearBackward', () => {
         (_, i) => data.weight[(i % outputs) * inputs + Math.floor(i / outputs)] as number,
       );
       const { output } = await linear({
-        input: Tensor.from(data.gradOutput, [rows, outputs]),
-        weight: Tensor.from(transposed, [inputs, outputs]),
+        input: tested.activation(data.gradOutput, [rows, outputs]),
+        weight: tested.activation(transposed, [inputs, outputs]),
       });
-      expect((await run('cpu', shape, data)).gradInput).toEqual(await output.read());
+      expect((await run(tested, shape, data)).gradInput).toEqual(await output.read());
     }
   });
 
   it('gives the same bits on any number of threads', async () => {
-    for (const shape of [
-      { rows: 300, inputs: 770, outputs: 500 },
-      { rows: 600, inputs: 70, outputs: 40 },
-    ]) {
+    for (const shape of shapesFor(
+      [
+        { rows: 300, inputs: 770, outputs: 500 },
+        { rows: 600, inputs: 70, outputs: 40 },
+      ],
+      [{ rows: 300, inputs: 35, outputs: 20 }],
+    )) {
       const data = makeData(1, shape);
-      const expected = await run('cpu', shape, data, 1);
-      for (const threads of [2, 3, 8]) {
-        const actual = await run('cpu', shape, data, threads);
+      const expected = await run(tested, shape, data, 1);
+      for (const threads of [2, ...threadCounts, 8]) {
+        const actual = await run(tested, shape, data, threads);
         for (const name of names) expect(sameBits(actual[name], expected[name]), `${name}, ${threads}`).toBe(true);
       }
     }
@@ -187,11 +218,11 @@ describe('linearBackward', () => {
     const shape = { rows: 300, inputs: 37, outputs: 29 };
     const { rows, inputs, outputs } = shape;
     const data = makeData(6, shape);
-    const clean = await run('cpu', shape, data);
+    const clean = await run(tested, shape, data);
     const [row, column, output] = [rows - 1, inputs - 1, outputs - 1];
     data.input[row * inputs + column] = Number.POSITIVE_INFINITY;
     data.gradOutput[row * outputs + output] = Number.NaN;
-    const { gradInput, gradWeight, gradBias } = await run('cpu', shape, data);
+    const { gradInput, gradWeight, gradBias } = await run(tested, shape, data);
     gradInput.forEach((value, i) => {
       if (Math.floor(i / inputs) === row) expect(value).toBeNaN();
       else expect(value).toBe(clean.gradInput[i]);
@@ -206,7 +237,7 @@ describe('linearBackward', () => {
   });
 
   it('names what does not fit', async () => {
-    const tensor = (...shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensor = (...shape: number[]) => tested.parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
     const [input, weight, gradOutput] = [tensor(2, 3), tensor(4, 3), tensor(2, 4)];
     await expect(linearBackward({ input, weight: tensor(4, 2), gradOutput })).rejects.toThrow(/weight/);
     await expect(linearBackward({ input, weight, gradOutput: tensor(2, 3) })).rejects.toThrow(/gradOutput/);

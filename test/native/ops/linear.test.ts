@@ -1,8 +1,18 @@
-/** Linear layers on the CPU against the double-precision reference. */
+/** Linear layers against the double-precision reference. */
 import { describe, expect, it } from 'vitest';
 import { linear, Tensor } from '../../../lib/kernels/index.js';
 import { relativeError } from '../../support/compare.js';
-import { Random } from '../../support/random.js';
+import {
+  type ActivationType,
+  activationTypes,
+  draw,
+  emulated,
+  Place,
+  roundedOnce,
+  shapesFor,
+  testDevice,
+  threadCounts,
+} from '../../support/devices.js';
 
 interface Case {
   rows: number;
@@ -13,22 +23,14 @@ interface Case {
   activation?: 'none' | 'gelu';
 }
 
-async function run(device: 'cpu' | 'reference', seed: number, entry: Case, threads?: number): Promise<Float32Array> {
-  const random = new Random(seed);
+async function run(place: Place, seed: number, entry: Case, threads?: number): Promise<Float32Array> {
+  const random = draw(seed);
   const { rows, inputs, outputs } = entry;
-  const tensor = (shape: number[], scale = 1) =>
-    Tensor.from(
-      random.floats(
-        shape.reduce((a, b) => a * b, 1),
-        scale,
-      ),
-      shape,
-      { device },
-    );
-  const input = tensor([rows, inputs]);
-  const weight = tensor([outputs, inputs], inputs ** -0.5);
-  const bias = tensor([outputs]);
-  const residual = tensor([rows, outputs]);
+  const values = (count: number, scale = 1) => random.floats(count, scale);
+  const input = place.activation(values(rows * inputs), [rows, inputs]);
+  const weight = place.activation(values(outputs * inputs, inputs ** -0.5), [outputs, inputs]);
+  const bias = place.parameter(values(outputs), [outputs]);
+  const residual = place.activation(values(rows * outputs), [rows, outputs]);
   const { output } = await linear({
     input,
     weight,
@@ -37,70 +39,91 @@ async function run(device: 'cpu' | 'reference', seed: number, entry: Case, threa
     ...(entry.activation ? { activation: entry.activation } : {}),
     ...(threads === undefined ? {} : { threads }),
   });
+  expect(output.dtype).toBe(place.device === 'reference' ? 'float32' : place.dtype);
   return output.read();
+}
+
+async function expectAgreement(dtype: ActivationType, seed: number, entry: Case): Promise<void> {
+  const actual = await run(Place.tested(dtype), seed, entry);
+  const expected = await run(Place.reference(dtype), seed, entry);
+  expect(relativeError(actual, expected), JSON.stringify(entry)).toBeLessThan(roundedOnce(dtype, 2e-6));
 }
 
 const everything = { bias: true, residual: true, activation: 'gelu' } as const;
 const cases: [string, Case][] = [
   ['1 × 1 × 1', { rows: 1, inputs: 1, outputs: 1, ...everything }],
   ['no rows', { rows: 0, inputs: 5, outputs: 3, bias: true }],
-  ['one row, as the pooling head', { rows: 1, inputs: 768, outputs: 3072, ...everything }],
-  ['primes', { rows: 131, inputs: 257, outputs: 61, ...everything }],
-  ['B/16 attention', { rows: 196, inputs: 768, outputs: 2304, bias: true }],
-  ['So400m MLP, up', { rows: 33, inputs: 1152, outputs: 4304, bias: true, activation: 'gelu' }],
-  ['So400m MLP, down', { rows: 33, inputs: 4304, outputs: 1152, bias: true, residual: true }],
-  ['patch 14', { rows: 50, inputs: 588, outputs: 1152, bias: true }],
+  ...shapesFor<[string, Case]>(
+    [
+      ['one row, as the pooling head', { rows: 1, inputs: 768, outputs: 3072, ...everything }],
+      ['primes', { rows: 131, inputs: 257, outputs: 61, ...everything }],
+      ['B/16 attention', { rows: 196, inputs: 768, outputs: 2304, bias: true }],
+      ['So400m MLP, up', { rows: 33, inputs: 1152, outputs: 4304, bias: true, activation: 'gelu' }],
+      ['So400m MLP, down', { rows: 33, inputs: 4304, outputs: 1152, bias: true, residual: true }],
+      ['patch 14', { rows: 50, inputs: 588, outputs: 1152, bias: true }],
+    ],
+    [
+      ['one row, as the pooling head', { rows: 1, inputs: 64, outputs: 256, ...everything }],
+      ['primes', { rows: 131, inputs: 67, outputs: 61, ...everything }],
+      ['several tiles', { rows: 137, inputs: 72, outputs: 136, bias: true }],
+      ['deep', { rows: 3, inputs: 1052, outputs: 40, bias: true, residual: true }],
+    ],
+  ),
   ['fewer outputs than a vector', { rows: 9, inputs: 40, outputs: 3, bias: true }],
   ['product alone', { rows: 64, inputs: 100, outputs: 100 }],
 ];
+const casesAndTypes = activationTypes.flatMap((dtype) =>
+  cases.map(([name, entry]) => [name, dtype, entry] as [string, ActivationType, Case]),
+);
 
 describe('linear', () => {
-  it.each(cases)('%s', async (_, entry) => {
-    const actual = await run('cpu', 5, entry);
-    expect(relativeError(actual, await run('reference', 5, entry))).toBeLessThan(2e-6);
-  });
+  it.each(casesAndTypes)('%s in %s', async (_, dtype, entry) => expectAgreement(dtype, 5, entry));
 
-  it('agrees with the reference on random shapes', async () => {
-    const random = new Random(99);
-    for (let round = 0; round < 60; round++) {
+  it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
+    const random = draw(99);
+    const limits = emulated ? [40, 90, 70] : [150, 900, 200];
+    for (let round = 0; round < (emulated ? 10 : 60); round++) {
       const entry = {
-        rows: random.integer(1, 150),
-        inputs: random.integer(1, 900),
-        outputs: random.integer(1, 200),
+        rows: random.integer(1, limits[0] as number),
+        inputs: random.integer(1, limits[1] as number),
+        outputs: random.integer(1, limits[2] as number),
         bias: random.next() < 0.5,
         residual: random.next() < 0.5,
         activation: random.next() < 0.5 ? 'gelu' : 'none',
       } as const;
-      const actual = await run('cpu', round, entry);
-      expect(relativeError(actual, await run('reference', round, entry)), JSON.stringify(entry)).toBeLessThan(2e-6);
+      await expectAgreement(dtype, round, entry);
     }
   });
 
   it('gives the same bits on any number of threads, and for a row in any batch', async () => {
-    const entry = { rows: 300, inputs: 770, outputs: 500, ...everything };
-    const expected = await run('cpu', 1, entry, 1);
-    for (const threads of [2, 3, 8]) expect(await run('cpu', 1, entry, threads)).toEqual(expected);
+    const [count, inputs, outputs] = emulated ? [150, 70, 50] : [300, 770, 500];
+    const entry = { rows: count, inputs, outputs, ...everything };
+    const place = Place.tested('float32');
+    const expected = await run(place, 1, entry, 1);
+    for (const threads of threadCounts) expect(await run(place, 1, entry, threads)).toEqual(expected);
 
-    const random = new Random(1);
-    const input = random.floats(300 * 770);
-    const weight = Tensor.from(random.floats(500 * 770), [500, 770]);
+    const random = draw(1);
+    const input = random.floats(count * inputs);
+    const weight = place.parameter(random.floats(outputs * inputs), [outputs, inputs]);
     const product = async (first: number, rows: number) => {
-      const part = Tensor.from(input.slice(first * 770, (first + rows) * 770), [rows, 770]);
+      const part = place.activation(input.slice(first * inputs, (first + rows) * inputs), [rows, inputs]);
       return (await linear({ input: part, weight })).output.read();
     };
-    const whole = await product(0, 300);
+    const whole = await product(0, count);
     for (const [first, rows] of [
       [0, 1],
-      [299, 1],
+      [count - 1, 1],
       [7, 13],
-      [100, 150],
+      [50, 100],
     ] as const)
-      expect(await product(first, rows)).toEqual(whole.slice(first * 500, (first + rows) * 500));
+      expect(await product(first, rows)).toEqual(whole.slice(first * outputs, (first + rows) * outputs));
   });
 
   it('passes NaN and infinities on', async () => {
-    const input = Tensor.from(Float32Array.of(1, Number.NaN, 2, 3, Number.POSITIVE_INFINITY, 1), [3, 2]);
-    const weight = Tensor.from(Float32Array.of(1, 1), [1, 2]);
+    const input = Tensor.from(Float32Array.of(1, Number.NaN, 2, 3, Number.POSITIVE_INFINITY, 1), [3, 2], {
+      device: testDevice,
+    });
+    const weight = Tensor.from(Float32Array.of(1, 1), [1, 2], { device: testDevice });
     expect([...(await (await linear({ input, weight })).output.read())]).toEqual([
       Number.NaN,
       5,
@@ -109,7 +132,8 @@ describe('linear', () => {
   });
 
   it('names what does not fit', async () => {
-    const tensor = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensor = (shape: number[]) =>
+      Place.tested('float32').parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
     const [input, weight] = [tensor([2, 3]), tensor([4, 3])];
     await expect(linear({ input, weight: tensor([4, 2]) })).rejects.toThrow(/weight|input/);
     await expect(linear({ input, weight, bias: tensor([3]) })).rejects.toThrow(/bias/);

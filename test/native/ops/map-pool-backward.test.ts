@@ -1,12 +1,24 @@
-/** Gradients of the pooling head on the CPU against the double-precision reference, and both against differences. */
+/** Gradients of the pooling head against the double-precision reference, and both against differences. */
 import { describe, expect, it } from 'vitest';
-import { mapPool, mapPoolBackward, probeKeys, probeKeysBackward, Tensor } from '../../../lib/kernels/index.js';
+import { mapPool, mapPoolBackward, probeKeys, probeKeysBackward, type Tensor } from '../../../lib/kernels/index.js';
 import { largestDifference, relativeError, sameBits } from '../../support/compare.js';
+import {
+  activationTypes,
+  draw,
+  Place,
+  roundedOnce,
+  shapesFor,
+  testDevice,
+  threadCounts,
+} from '../../support/devices.js';
 import { centralDifferences } from '../../support/finite-differences.js';
-import { Random } from '../../support/random.js';
 
-type DeviceName = 'cpu' | 'reference';
-const devices = ['cpu', 'reference'] as const;
+const tested = Place.tested('float32');
+const reference = Place.reference('float32');
+const places: [string, Place][] = [
+  [testDevice, tested],
+  ['reference', reference],
+];
 
 const prefix = (lengths: number[]): Int32Array =>
   Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b, 0))]);
@@ -32,7 +44,7 @@ interface PoolCase {
 }
 
 function poolData({ lengths, heads, width }: PoolCase) {
-  const random = new Random(width + lengths.length);
+  const random = draw(width + lengths.length);
   return {
     tokens: random.floats((prefix(lengths).at(-1) as number) * width),
     probeKeys: random.floats(heads * width, 3 * width ** -0.5),
@@ -42,19 +54,19 @@ function poolData({ lengths, heads, width }: PoolCase) {
 }
 
 async function differentiatePool(
-  device: DeviceName,
+  place: Place,
   data: ReturnType<typeof poolData>,
   { lengths, heads, width }: PoolCase,
   threads = 2,
 ) {
-  const matrix = (values: Float32Array, rows: number) => Tensor.from(values, [rows, width], { device });
+  const matrix = (values: Float32Array, rows: number) => place.parameter(values, [rows, width]);
   return readAll(
     await mapPoolBackward({
-      tokens: matrix(data.tokens, data.tokens.length / width),
+      tokens: place.activation(data.tokens, [data.tokens.length / width, width]),
       offsets: prefix(lengths),
       probeKeys: matrix(data.probeKeys, heads),
       valueWeight: matrix(data.valueWeight, width),
-      gradOutput: matrix(data.gradOutput, lengths.length),
+      gradOutput: place.activation(data.gradOutput, [lengths.length, width]),
       threads,
     }),
   );
@@ -62,28 +74,40 @@ async function differentiatePool(
 
 const poolCases: PoolCase[] = [
   { lengths: [1], heads: 1, width: 1 },
-  { lengths: [5, 0, 300], heads: 3, width: 72 },
-  { lengths: [196, 256, 1], heads: 12, width: 768 },
-  { lengths: [729], heads: 16, width: 1152 },
+  ...shapesFor<PoolCase>(
+    [
+      { lengths: [5, 0, 300], heads: 3, width: 72 },
+      { lengths: [196, 256, 1], heads: 12, width: 768 },
+      { lengths: [729], heads: 16, width: 1152 },
+    ],
+    [
+      { lengths: [5, 0, 70], heads: 3, width: 72 },
+      { lengths: [33, 64, 1], heads: 4, width: 128 },
+    ],
+  ),
   { lengths: [63, 17], heads: 7, width: 91 },
   { lengths: [0, 0], heads: 2, width: 6 },
   { lengths: [], heads: 2, width: 6 },
 ];
 
 describe('mapPoolBackward', () => {
-  it.each(poolCases)('sequences of $lengths, $heads heads, width $width', async (entry) => {
+  const casesAndTypes = activationTypes.flatMap((dtype) => poolCases.map((entry) => ({ ...entry, dtype })));
+  it.each(casesAndTypes)('sequences of $lengths, $heads heads, width $width in $dtype', async ({ dtype, ...entry }) => {
     const data = poolData(entry);
-    const actual = await differentiatePool('cpu', data, entry);
-    const expected = await differentiatePool('reference', data, entry);
+    const actual = await differentiatePool(Place.tested(dtype), data, entry);
+    const expected = await differentiatePool(Place.reference(dtype), data, entry);
     for (const [name, values] of Object.entries(expected) as [keyof typeof expected, Float32Array][]) {
       // One token has weight 1 whatever its score, so that differences of equal products are left: size 1, not 0.
       const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-      expect(largestDifference(actual[name], values), name).toBeLessThan(4e-6 * largest);
+      expect(largestDifference(actual[name], values), name).toBeLessThan(
+        (name === 'gradTokens' ? roundedOnce(dtype, 4e-6) : 4e-6) * largest,
+      );
     }
-    for (const threads of [1, 3]) expectSameBits(await differentiatePool('cpu', data, entry, threads), actual);
+    for (const threads of threadCounts)
+      expectSameBits(await differentiatePool(Place.tested(dtype), data, entry, threads), actual);
   });
 
-  it.each(devices)('is the slope of the forward pass on %s', async (device) => {
+  it.each(places)('is the slope of the forward pass on %s', async (_, place) => {
     const entry = { lengths: [4, 0, 1, 6], heads: 2, width: 6 };
     const { lengths, heads, width } = entry;
     const data = poolData(entry);
@@ -114,16 +138,16 @@ describe('mapPoolBackward', () => {
     };
     // That this is the forward pass: its value, too.
     const { output } = await mapPool({
-      tokens: Tensor.from(data.tokens, [11, width], { device }),
+      tokens: place.activation(data.tokens, [11, width]),
       offsets,
-      probeKeys: Tensor.from(data.probeKeys, [heads, width], { device }),
-      valueWeight: Tensor.from(data.valueWeight, [width, width], { device }),
-      valueBias: Tensor.from(new Float32Array(width), [width], { device }),
+      probeKeys: place.parameter(data.probeKeys, [heads, width]),
+      valueWeight: place.parameter(data.valueWeight, [width, width]),
+      valueBias: place.parameter(new Float32Array(width), [width]),
     });
     const product = (await output.read()).reduce((sum, y, i) => sum + y * (data.gradOutput[i] as number), 0);
     expect(product).toBeCloseTo(loss(), 5);
 
-    const gradients = await differentiatePool(device, data, entry);
+    const gradients = await differentiatePool(place, data, entry);
     // The rest is float32 rounding of gradients of size 1 to 5.
     expect(largestDifference(gradients.gradTokens, centralDifferences(loss, tokens))).toBeLessThan(2e-6);
     expect(largestDifference(gradients.gradProbeKeys, centralDifferences(loss, keys))).toBeLessThan(2e-6);
@@ -134,18 +158,18 @@ describe('mapPoolBackward', () => {
   it('passes NaN on to its sequence, and leaves none behind', async () => {
     const entry = { lengths: [5, 11, 3], heads: 2, width: 18 };
     const data = poolData(entry);
-    const expected = await differentiatePool('cpu', data, entry, 1);
+    const expected = await differentiatePool(tested, data, entry, 1);
     const tokens = data.tokens.slice();
     tokens[7 * 18] = Number.NaN;
-    const { gradTokens } = await differentiatePool('cpu', { ...data, tokens }, entry, 1);
+    const { gradTokens } = await differentiatePool(tested, { ...data, tokens }, entry, 1);
     expect(gradTokens.subarray(5 * 18, 16 * 18).every(Number.isNaN)).toBe(true);
     expect(gradTokens.subarray(0, 5 * 18)).toEqual(expected.gradTokens.subarray(0, 5 * 18));
     expect(gradTokens.subarray(16 * 18)).toEqual(expected.gradTokens.subarray(16 * 18));
-    expect(await differentiatePool('cpu', data, entry, 1)).toEqual(expected);
+    expect(await differentiatePool(tested, data, entry, 1)).toEqual(expected);
   });
 
   it('names what does not fit', async () => {
-    const tensor = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensor = (shape: number[]) => tested.parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
     const valid = {
       tokens: tensor([5, 6]),
       offsets: Int32Array.of(0, 2, 5),
@@ -168,7 +192,7 @@ describe('mapPoolBackward', () => {
 });
 
 function probeData(width: number) {
-  const random = new Random(width);
+  const random = draw(width);
   return {
     probe: random.floats(width),
     queryWeight: random.floats(width * width, width ** -0.5),
@@ -177,13 +201,13 @@ function probeData(width: number) {
   };
 }
 
-function probeTensors({ probe, queryWeight, queryBias, keyWeight }: ReturnType<typeof probeData>, device: DeviceName) {
+function probeTensors({ probe, queryWeight, queryBias, keyWeight }: ReturnType<typeof probeData>, place: Place) {
   const width = probe.length;
   return {
-    probe: Tensor.from(probe, [width], { device }),
-    queryWeight: Tensor.from(queryWeight, [width, width], { device }),
-    queryBias: Tensor.from(queryBias, [width], { device }),
-    keyWeight: Tensor.from(keyWeight, [width, width], { device }),
+    probe: place.parameter(probe, [width]),
+    queryWeight: place.parameter(queryWeight, [width, width]),
+    queryBias: place.parameter(queryBias, [width]),
+    keyWeight: place.parameter(keyWeight, [width, width]),
   };
 }
 
@@ -207,14 +231,14 @@ const probeCases: [number, number][] = [
   [1, 1],
   [3, 27],
   [7, 91],
-  [12, 768],
+  ...shapesFor<[number, number]>([[12, 768]], [[4, 128]]),
 ];
 
 describe('probeKeys', () => {
   it.each(probeCases)('%i heads, width %i', async (heads, width) => {
     const data = probeData(width);
-    for (const device of devices) {
-      const { output } = await probeKeys({ ...probeTensors(data, device), heads });
+    for (const [, place] of places) {
+      const { output } = await probeKeys({ ...probeTensors(data, place), heads });
       expect(output.shape).toEqual([heads, width]);
       // Rounded to float32 once.
       expect(relativeError(await output.read(), probeKeysOf(data, heads))).toBeLessThan(6.1e-8);
@@ -222,7 +246,7 @@ describe('probeKeys', () => {
   });
 
   it('names what does not fit', async () => {
-    const tensors = probeTensors(probeData(6), 'cpu');
+    const tensors = probeTensors(probeData(6), tested);
     await expect(probeKeys({ ...tensors, heads: 4 })).rejects.toThrow(/multiple of 4 heads/);
     await expect(probeKeys({ ...tensors, heads: 7 })).rejects.toThrow(RangeError);
     await expect(probeKeys({ ...tensors, queryBias: tensors.keyWeight, heads: 2 })).rejects.toThrow(/queryBias/);
@@ -233,29 +257,30 @@ describe('probeKeysBackward', () => {
   const differentiate = async (
     data: ReturnType<typeof probeData>,
     gradProbeKeys: Float32Array,
-    device: DeviceName,
+    place: Place,
     threads = 2,
   ) => {
     const width = data.probe.length;
-    const gradient = Tensor.from(gradProbeKeys, [gradProbeKeys.length / width, width], { device });
-    return readAll(await probeKeysBackward({ ...probeTensors(data, device), gradProbeKeys: gradient, threads }));
+    const gradient = place.parameter(gradProbeKeys, [gradProbeKeys.length / width, width]);
+    return readAll(await probeKeysBackward({ ...probeTensors(data, place), gradProbeKeys: gradient, threads }));
   };
 
   it.each(probeCases)('%i heads, width %i', async (heads, width) => {
     const data = probeData(width);
-    const gradProbeKeys = new Random(1).floats(heads * width);
-    const actual = await differentiate(data, gradProbeKeys, 'cpu');
-    const expected = await differentiate(data, gradProbeKeys, 'reference');
+    const gradProbeKeys = draw(1).floats(heads * width);
+    const actual = await differentiate(data, gradProbeKeys, tested);
+    const expected = await differentiate(data, gradProbeKeys, reference);
     // Both accumulate in double precision; chunks of the probe's gradient are added in float32.
     for (const [name, values] of Object.entries(expected) as [keyof typeof expected, Float32Array][])
       expect(relativeError(actual[name], values), name).toBeLessThan(2.5e-7);
-    for (const threads of [1, 3]) expectSameBits(await differentiate(data, gradProbeKeys, 'cpu', threads), actual);
+    for (const threads of threadCounts)
+      expectSameBits(await differentiate(data, gradProbeKeys, tested, threads), actual);
   });
 
-  it.each(devices)('is the slope of probeKeys on %s', async (device) => {
+  it.each(places)('is the slope of probeKeys on %s', async (_, place) => {
     const [heads, width] = [2, 6];
     const data = probeData(width);
-    const gradProbeKeys = new Random(2).floats(heads * width);
+    const gradProbeKeys = draw(2).floats(heads * width);
     const values = {
       probe: Float64Array.from(data.probe),
       queryWeight: Float64Array.from(data.queryWeight),
@@ -263,7 +288,7 @@ describe('probeKeysBackward', () => {
       keyWeight: Float64Array.from(data.keyWeight),
     };
     const loss = () => probeKeysOf(values, heads).reduce((sum, u, i) => sum + u * (gradProbeKeys[i] as number), 0);
-    const gradients = await differentiate(data, gradProbeKeys, device);
+    const gradients = await differentiate(data, gradProbeKeys, place);
     // The rest is float32 rounding of gradients of size 1 to 5.
     expect(largestDifference(gradients.gradProbe, centralDifferences(loss, values.probe))).toBeLessThan(5e-7);
     expect(largestDifference(gradients.gradQueryWeight, centralDifferences(loss, values.queryWeight))).toBeLessThan(
@@ -274,8 +299,8 @@ describe('probeKeysBackward', () => {
   });
 
   it('names what does not fit', async () => {
-    const tensors = probeTensors(probeData(6), 'cpu');
-    const gradient = (shape: number[]) => Tensor.from(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensors = probeTensors(probeData(6), tested);
+    const gradient = (shape: number[]) => tested.parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
     await expect(probeKeysBackward({ ...tensors, gradProbeKeys: gradient([2, 5]) })).rejects.toThrow(/gradProbeKeys/);
     await expect(probeKeysBackward({ ...tensors, gradProbeKeys: gradient([4, 6]) })).rejects.toThrow(/multiple of 4/);
     await expect(probeKeysBackward({ ...tensors, gradProbeKeys: undefined } as never)).rejects.toThrow(TypeError);

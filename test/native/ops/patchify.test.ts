@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { loadNative, type NativeImages, native } from '../../../lib/native.js';
 import { largestDifference } from '../../support/compare.js';
+import { emulated, runSeed, testDevice, threadCounts } from '../../support/devices.js';
 import { fixtures, hash, readFixtureJson } from '../../support/golden.js';
 
 interface ResizeCase {
@@ -69,7 +70,7 @@ async function resizeWith(isa: string) {
   }
 }
 
-describe.each(['baseline', 'wide16', 'avx2', 'avx512'])('resizing with %s', (isa) => {
+describe.skipIf(testDevice !== 'cpu').each(['baseline', 'wide16', 'avx2', 'avx512'])('resizing with %s', (isa) => {
   it("gives Pillow's bytes, and unrounded values within float32 of the reference", async (context) => {
     const output = await resizeWith(isa);
     if (output === undefined) {
@@ -87,19 +88,20 @@ describe.each(['baseline', 'wide16', 'avx2', 'avx512'])('resizing with %s', (isa
   });
 });
 
-describe('resizing on the reference device', () => {
-  const small = cases.filter(({ source, target }) => source[0] * source[1] + target[0] * target[1] < 200_000);
+describe.each(testDevice === 'cpu' ? ['reference'] : [testDevice])('resizing on %s', (device) => {
+  const most = emulated ? 20_000 : 200_000;
+  const small = cases.filter(({ source, target }) => source[0] * source[1] + target[0] * target[1] < most);
   it.each(small.map((item) => ({ name: nameOf(item), item })))('$name: Pillow to the bit', async ({ item }) => {
     const image = noise(item.source[0], item.source[1], item.channels, item.seed);
     if (item.kind === 'extremes') image.data = image.data.map((byte) => (byte > 127 ? 255 : 0));
-    const values = await prepare([image], [item.target], 'reference', { filter: item.filter, layout: 'planar' });
+    const values = await prepare([image], [item.target], device, { filter: item.filter, layout: 'planar' });
     const plane = values.length / 3;
     const bytes = Uint8Array.from(values, (_, i) => values[(i % 3) * plane + Math.floor(i / 3)] as number);
     expect(createHash('sha256').update(bytes).digest('hex')).toBe(item.sha256);
   });
 });
 
-describe('patchify on the CPU against the reference', () => {
+describe('patchify against the reference', () => {
   /** Small random whole numbers from the hash. */
   const dice = (seed: number) => {
     let count = 0;
@@ -107,29 +109,30 @@ describe('patchify on the CPU against the reference', () => {
   };
   const normalisation = { rescale: 1 / 255, mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 
-  it.each(Array.from({ length: 40 }, (_, seed) => seed))('batch %i of random sizes', async (seed) => {
-    const roll = dice(seed + 1000);
+  it.each(Array.from({ length: emulated ? 12 : 40 }, (_, seed) => seed))('batch %i of random sizes', async (seed) => {
+    const roll = dice(seed + 1000 + runSeed);
+    const most = emulated ? 50 : 90;
     const patchSize = [1, 2, 7, 14, 16][roll(0, 4)] as number;
     const layout = (['patches', 'planar'] as const)[seed % 2] as 'patches' | 'planar';
     const filter = (['bilinear', 'bicubic'] as const)[roll(0, 1)] as 'bilinear' | 'bicubic';
     const images = Array.from({ length: roll(1, 4) }, (_, i) => noise(roll(1, 130), roll(1, 130), roll(1, 4), i));
-    const shared = [roll(patchSize, 90), roll(patchSize, 90)];
-    const targets = images.map(() => (layout === 'planar' ? shared : [roll(patchSize, 90), roll(patchSize, 90)]));
+    const shared = [roll(patchSize, most), roll(patchSize, most)];
+    const targets = images.map(() => (layout === 'planar' ? shared : [roll(patchSize, most), roll(patchSize, most)]));
     for (const mode of ['pil', 'float'] as const) {
       const settings = { ...normalisation, mode, filter, layout, patchSize };
       const expected = await prepare(images, targets, 'reference', settings);
-      const actual = await prepare(images, targets, 'cpu', settings);
+      const actual = await prepare(images, targets, testDevice, settings);
       // Values reach 3 after normalisation; kPil rounds once from double and must be equal.
       if (mode === 'pil') expect(largestDifference(actual, expected)).toBe(0);
       else expect(largestDifference(actual, expected)).toBeLessThan(5e-6);
-      for (const threads of [2, 7])
-        expect(largestDifference(await prepare(images, targets, 'cpu', { ...settings, threads }), actual)).toBe(0);
+      for (const threads of threadCounts)
+        expect(largestDifference(await prepare(images, targets, testDevice, { ...settings, threads }), actual)).toBe(0);
     }
   });
 
   it('orders values row, column, channel in patches of row-major order, and drops what fills no patch', async () => {
     const image = noise(7, 8, 3, 5);
-    const values = await prepare([image], [[7, 8]], 'cpu', { patchSize: 3 });
+    const values = await prepare([image], [[7, 8]], testDevice, { patchSize: 3 });
     const expected: number[] = [];
     for (const top of [0, 3])
       for (const left of [0, 3])
@@ -143,7 +146,7 @@ describe('patchify on the CPU against the reference', () => {
   it('repeats grey, ignores alpha, and leaves planes of unchanged size alone', async () => {
     for (const channels of [1, 2, 3, 4]) {
       const image = noise(5, 6, channels, channels);
-      const values = await prepare([image], [[5, 6]], 'cpu', { layout: 'planar' });
+      const values = await prepare([image], [[5, 6]], testDevice, { layout: 'planar' });
       const expected = [0, 1, 2].flatMap((channel) =>
         Array.from({ length: 30 }, (_, i) => image.data[i * channels + (channels < 3 ? 0 : channel)] as number),
       );
@@ -154,7 +157,7 @@ describe('patchify on the CPU against the reference', () => {
   it('refuses what it cannot resize, naming the argument', async () => {
     const image = noise(4, 4, 3, 1);
     const refused = (images: Image[], targets: number[][], settings: Settings) =>
-      prepare(images, targets, 'cpu', settings).then(
+      prepare(images, targets, testDevice, settings).then(
         () => 'resolved',
         (error: { code?: string; message: string }) => `${error.code}: ${error.message}`,
       );
