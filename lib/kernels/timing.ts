@@ -8,18 +8,27 @@ export interface TimingOptions {
   cold: boolean;
 }
 
-/** What the native core is asked to do, and what it answers. */
-export interface TimingRequest extends TimingOptions {
+/** A call that is to be measured, and then the answer. */
+interface TimingRequest extends TimingOptions {
   milliseconds?: Float64Array;
 }
 
 let active: TimingRequest | undefined;
 
-/** The request of the call that is being made, once: for the functions that call the native core. */
-export function takeTimingRequest(): TimingRequest | undefined {
+/** Makes a native call, measured when the call being made is; its result is then without `milliseconds`. */
+export async function measured<Arguments extends object, Result extends object>(
+  args: Arguments,
+  call: (args: Arguments) => Promise<Result>,
+): Promise<Result> {
   const request = active;
+  if (request === undefined) return call(args);
   active = undefined;
-  return request;
+  const { repeats, cold } = request;
+  const { milliseconds, ...result } = (await call({ ...args, timing: { repeats, cold } })) as Result & {
+    milliseconds: Float64Array;
+  };
+  request.milliseconds = milliseconds;
+  return result as unknown as Result;
 }
 
 /**
