@@ -26,7 +26,12 @@ const kernelTests = [
 ];
 
 /** What runs on every device; see test/support/devices.ts. */
-const deviceTests = ['test/native/ops/**/*.test.ts', 'test/model/golden.test.ts', 'test/training/gradients.test.ts'];
+const deviceTests = [
+  'test/kernels/sigmoid-loss-golden.test.ts',
+  'test/native/ops/**/*.test.ts',
+  'test/model/golden.test.ts',
+  'test/training/gradients.test.ts',
+];
 /** `npm run test:gpu`: these alone, on a CUDA device. */
 const onGpu = process.env.SIGLIP2_TEST_DEVICE === 'cuda';
 
@@ -43,7 +48,14 @@ export default defineConfig({
             test: { name: isa, include: kernelTests, env: { SIGLIP2_ISA: isa } },
           })),
           // The emulated GPU.
-          { extends: true, test: { name: 'simt', include: deviceTests, env: { SIGLIP2_TEST_DEVICE: 'simt' } } },
+          {
+            extends: true,
+            test: {
+              name: 'simt',
+              include: [...deviceTests, 'test/native/mutation.test.ts'],
+              env: { SIGLIP2_TEST_DEVICE: 'simt' },
+            },
+          },
         ],
     testTimeout: 60_000,
     hookTimeout: 60_000,
