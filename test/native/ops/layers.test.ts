@@ -79,7 +79,10 @@ describe('layerNorm', () => {
         bias: place.parameter(new Float32Array(width), [width]),
       }),
     );
-    expect(largestDifference(actual, expected)).toBeLessThan(1e-4);
+    // The mean is off by up to 3.4 · 100 · 2⁻²⁴ on CPUs (the most of 3000 draws with 4, 8 and 16
+    // lanes), and the output by as much over a deviation of 0.098; GPUs take that out again. Without care (the mean of
+    // squares less the square of the mean) it would be some percent.
+    expect(largestDifference(actual, expected)).toBeLessThan(testDevice === 'cpu' ? 5e-4 : 1e-4);
   });
 
   it('gives the bias for a constant row', async () => {
