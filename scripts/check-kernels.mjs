@@ -198,11 +198,11 @@ const kernels = {};
 const queue = [...sources];
 await Promise.all(
   Array.from({ length: Math.max(1, availableParallelism()) }, async () => {
-    for (let source = queue.shift(); source !== undefined; source = queue.shift())
-      for (const [kernel, found] of Object.entries(await compile(source))) {
-        if (kernels[kernel] !== undefined) throw new Error(`two kernels are called ${kernel}; names must differ`);
-        kernels[kernel] = found;
-      }
+    for (let source = queue.shift(); source !== undefined; source = queue.shift()) {
+      // A kernel of a shared header is compiled by several families.
+      const family = path.basename(source, '.cu').replace(/_cuda$/, '');
+      for (const [kernel, found] of Object.entries(await compile(source))) kernels[`${family}: ${kernel}`] = found;
+    }
   }),
 );
 
