@@ -43,9 +43,7 @@ if (version === undefined) {
 
 /** Everything that a kernel's code depends on: its folder, the primitives, the contracts, the compiler. */
 function fingerprint(source) {
-  const hash = createHash('sha256')
-    .update(version)
-    .update(readFileSync(fileURLToPath(import.meta.url)));
+  const hash = createHash('sha256').update(version);
   const folders = [
     path.dirname(source),
     ...['cuda', 'cuda/prim', 'backend', 'tensor'].map((f) => path.join(root, 'native', f)),
