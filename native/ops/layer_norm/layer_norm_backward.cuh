@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kMostRowThreads) layer_norm_backward_kernel(Ba
     for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
       for (int i = 0; i < kValues; ++i) {
-        x[v][i] = column_of(v) < args.width ? x[v][i] - mean : 0.0f;
+        x[v][i] = in_bounds(column_of(v) < args.width) ? x[v][i] - mean : 0.0f;
         squares[0] += x[v][i] * x[v][i];
       }
     }

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
   for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
     for (int i = 0; i < kValues; ++i) {
-      const float difference = column_of(v) < width ? x[v][i] - mean : 0.0f;
+      const float difference = in_bounds(column_of(v) < width) ? x[v][i] - mean : 0.0f;
       squares += difference * difference;
     }
   }
