@@ -13,13 +13,15 @@ namespace {
 
 // Shorter sequences gain nothing.
 constexpr std::size_t kLeastWork = 8;
+// Longer ones are cut, so that the device begins while the rest is asked for.
+constexpr std::size_t kMostWork = 256;
 // Larger uploads (pixels, patches) end a sequence: they would be copied twice and hold pinned memory.
 constexpr std::size_t kLargestUpload = std::size_t{256} << 10;
 constexpr std::size_t kMostUploadBytes = std::size_t{4} << 20;  // of a sequence
 // Sequences that are remembered: those with a graph, and those that were seen once. Each kind is bounded by itself, so
 // that shapes which never come again do not drive out the ones that do.
-constexpr std::ptrdiff_t kMostGraphs = 16;
-constexpr std::ptrdiff_t kMostSeen = 16;
+constexpr std::ptrdiff_t kMostGraphs = 64;
+constexpr std::ptrdiff_t kMostSeen = 64;
 
 // Also off where each kernel is waited for, to find one that fails.
 bool wanted() {
@@ -80,6 +82,11 @@ void Graphs::check(cudaError_t status, const char* what) {
   device_.fail(status, what);
 }
 
+bool Graphs::records() {
+  if (sequence_.size() == kMostWork) finish();
+  return recording_;
+}
+
 bool Graphs::hold() {
   if (!holding_) return false;
   std::erase_if(candidates_, [&](const Recording* recording) { return !sequence_.continues(recording->sequence); });
@@ -98,7 +105,7 @@ void Graphs::start_held() {
 }
 
 void Graphs::queue(const KernelLaunch& launch, void** arguments, const std::size_t* argument_bytes) {
-  if (recording_) {
+  if (records()) {
     sequence_.append(launch, arguments, argument_bytes);
     if (hold()) return;
   }
@@ -106,7 +113,7 @@ void Graphs::queue(const KernelLaunch& launch, void** arguments, const std::size
 }
 
 void Graphs::queue(const DeviceCopy& copy) {
-  if (recording_) {
+  if (records()) {
     sequence_.append(copy);
     if (hold()) return;
   }
@@ -114,7 +121,7 @@ void Graphs::queue(const DeviceCopy& copy) {
 }
 
 void Graphs::queue(const ZeroFill& fill) {
-  if (recording_) {
+  if (records()) {
     sequence_.append(fill);
     if (hold()) return;
   }
@@ -124,7 +131,7 @@ void Graphs::queue(const ZeroFill& fill) {
 void Graphs::upload(void* to, const void* host, std::size_t bytes) {
   if (bytes > kLargestUpload) {
     finish();
-  } else if (recording_) {
+  } else if (records()) {
     sequence_.append_upload(to, bytes);
     if (holding_) {
       upload_data_.resize(sequence_.upload_bytes());
@@ -138,7 +145,7 @@ void Graphs::upload(void* to, const void* host, std::size_t bytes) {
 bool Graphs::queue(const Product& product) {
   MatmulPlans& plans = device_.matmul_plans();
   device_.started("cublasLtMatmul");
-  if (!recording_) return plans.run(product.args, product.bias, product.workspace);
+  if (!records()) return plans.run(product.args, product.bias, product.workspace);
   if (!plans.knows(product.args, product.bias)) return false;
   sequence_.append(product);
   if (hold()) return true;

@@ -1,11 +1,11 @@
 // Work that repeats is started as a whole, as a CUDA graph: an inference server's batches of one shape, every step of
 // a training at fixed resolution. All work of a device goes through here.
 //
-// A pass is divided into sequences, each ended by a copy to the host or a large upload. What is asked for is compared
-// with the sequences of earlier passes while it comes. As long as one of them begins in the same way, nothing is
-// started. If it ends in the same way too, a graph of it is captured (the second time) and launched; else what was held
-// back is started one by one and the rest follows as it comes. So a graph is only ever launched in place of exactly the
-// calls that it was made of, the same pointers included; only what uploads contain may differ.
+// A pass is divided into sequences, each ended by a copy to the host, a large upload or its length. What is asked for
+// is compared with the sequences of earlier passes while it comes. As long as one of them begins in the same way,
+// nothing is started. If it ends in the same way too, a graph of it is captured (the second time) and launched; else
+// what was held back is started one by one and the rest follows as it comes. So a graph is only ever launched in place
+// of exactly the calls that it was made of, the same pointers included; only what uploads contain may differ.
 //
 // On the executor's thread only.
 #pragma once
@@ -63,6 +63,8 @@ class Graphs {
   };
 
   void begin_sequence();
+  // Whether the next piece of work becomes part of a sequence.
+  bool records();
   // Whether the last piece of the sequence needs no start any more.
   bool hold();
   void start_held();
