@@ -57,7 +57,20 @@ describe.skipIf(missing !== undefined)(`CUDA runtime${missing === undefined ? ''
   }, 600_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  const cases = ['copies', 'memory', 'errors', 'sticky', 'scratch', 'facts', 'matmul', 'no-cublaslt', 'graphs', 'graph-errors', 'graph-products', 'no-graphs'];
+  const cases = [
+    'copies',
+    'memory',
+    'errors',
+    'sticky',
+    'scratch',
+    'facts',
+    'matmul',
+    'no-cublaslt',
+    'graphs',
+    'graph-errors',
+    'graph-products',
+    'no-graphs',
+  ];
   const reasons = ['no-driver', 'old-driver', 'no-device', 'old-device'];
   it.each([...cases, ...reasons])('%s', { timeout: 120_000 }, (name) => {
     const { status, stdout, stderr } = spawnSync(program, [name, String(seed)], {
