@@ -26,7 +26,12 @@ const kernelTests = [
 ];
 
 /** What runs on every device; see test/support/devices.ts. */
-const deviceTests = ['test/native/ops/**/*.test.ts', 'test/model/golden.test.ts', 'test/training/gradients.test.ts'];
+const deviceTests = [
+  'test/kernels/sigmoid-loss-golden.test.ts',
+  'test/native/ops/**/*.test.ts',
+  'test/model/golden.test.ts',
+  'test/training/gradients.test.ts',
+];
 /** `npm run test:gpu`: these alone, on a CUDA device. */
 const onGpu = process.env.SIGLIP2_TEST_DEVICE === 'cuda';
 

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import loader from '../native-loader.cjs';
+import { addBench } from './commands/bench.js';
 import { addClassify } from './commands/classify.js';
 import { addDownload } from './commands/download.js';
 import { addEmbed } from './commands/embed.js';
@@ -32,6 +33,7 @@ function createProgram(): Command {
   addEmbed(program);
   addDownload(program);
   addTrain(program);
+  addBench(program);
   return program.addHelpText(
     'after',
     `

@@ -3,7 +3,7 @@ import { bar, bytes, count, duration } from './table.js';
 import { printable, showsUnicode, type Terminal } from './terminal.js';
 
 /** What is counted. */
-export type Unit = 'images' | 'texts' | 'steps' | 'bytes';
+export type Unit = 'images' | 'texts' | 'steps' | 'kernels' | 'bytes';
 
 const redrawMs = 100;
 const plainLineMs = 5_000;

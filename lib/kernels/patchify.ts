@@ -3,6 +3,7 @@ import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } 
 import { native } from '../native.js';
 import { checkPixels, type RawPixels } from '../processing/source.js';
 import { Tensor } from './tensor.js';
+import { measured } from './timing.js';
 
 /** Options of {@link naflexPatchify}. */
 export interface NaflexPatchifyOptions {
@@ -62,7 +63,7 @@ export async function naflexPatchify(
     spatialShapes.set([rows, columns], 2 * index);
     offsets[index + 1] = (offsets[index] as number) + rows * columns;
   });
-  const { patches } = await native().naflexPatchify({
+  const nativeArguments = {
     images: checked,
     targetSizes,
     mean: threeNumbers('options.mean', options.mean, 0.5),
@@ -74,6 +75,7 @@ export async function naflexPatchify(
     dtype,
     device,
     threads: resolveThreads('options.threads', options.threads),
-  });
+  };
+  const { patches } = await measured(nativeArguments, (each) => native().naflexPatchify(each));
   return { patches: new Tensor(patches as NonNullable<typeof patches>, device), spatialShapes, offsets };
 }

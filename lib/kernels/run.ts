@@ -2,6 +2,7 @@ import { requireOptions, wrongType } from '../arguments.js';
 import { resolveThreads } from '../device.js';
 import { native } from '../native.js';
 import { Tensor, tensorArgument } from './tensor.js';
+import { measured } from './timing.js';
 
 /** Options that every kernel takes. */
 export interface KernelOptions {
@@ -54,6 +55,6 @@ export async function runKernel(
   for (const tensor of optional)
     if (named[tensor] !== undefined) nativeArguments[tensor] = tensorArgument(`args.${tensor}`, named[tensor]);
   const { device } = named[tensors[0] as string] as Tensor;
-  const outputs = await native()[name](nativeArguments);
+  const outputs = await measured(nativeArguments, (each) => native()[name](each));
   return Object.fromEntries(Object.entries(outputs).map(([key, output]) => [key, new Tensor(output, device)]));
 }

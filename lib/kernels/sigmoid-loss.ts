@@ -5,6 +5,7 @@ import { native } from '../native.js';
 import { requireTensorShape } from './attention.js';
 import type { KernelOptions } from './run.js';
 import { Tensor } from './tensor.js';
+import { measured } from './timing.js';
 
 /** Arguments of {@link sigmoidLoss}. */
 export interface SigmoidLossArguments extends KernelOptions {
@@ -58,14 +59,15 @@ export async function sigmoidLoss(args: SigmoidLossArguments): Promise<SigmoidLo
     );
   const gradients = args.gradients ?? false;
   if (typeof gradients !== 'boolean') throw wrongType('args.gradients', 'a boolean', gradients);
-  const result = await native().sigmoidLoss({
+  const nativeArguments = {
     images: images.handle(),
     texts: texts.handle(),
     logitScale: requireFinite('args.logitScale', args.logitScale),
     logitBias: requireFinite('args.logitBias', args.logitBias),
     gradients,
     threads: resolveThreads('args.threads', args.threads),
-  });
+  };
+  const result = await measured(nativeArguments, (each) => native().sigmoidLoss(each));
   if (!('gradImages' in result)) return { loss: result.loss };
   return {
     ...result,

@@ -8,6 +8,8 @@
 
 #include "addon/handles.h"
 #include "addon/promise_task.h"
+#include "addon/timed_runs.h"
+#include "ops/linear/linear.h"
 
 namespace siglip2::addon {
 
@@ -124,6 +126,30 @@ inline MatrixView matrix(const Tensor& tensor) {
   return {tensor.buffer.data(), tensor.dtype, rows, columns, columns};
 }
 
+// A weight as a matrix, packed on the device for the products of one call: once, also when the call is measured.
+class PackedOnce {
+ public:
+  PackedOnce(TensorPointer weight, DType dtype, bool transpose)
+      : weight_(std::move(weight)), dtype_(dtype), transpose_(transpose) {}
+
+  PackedWeight get(Device& device, OpContext& context) {
+    const ConstMatrixView part = matrix(*weight_);
+    const std::int64_t out_features = transpose_ ? part.columns : part.rows;
+    const std::int64_t in_features = transpose_ ? part.rows : part.columns;
+    if (!packed_) {
+      packed_.emplace(device, device.table().packed_weight_bytes(out_features, in_features, dtype_));
+      pack_weight(device.table(), context, {&part, 1, packed_->data(), transpose_, dtype_, true});
+    }
+    return {packed_->data(), out_features, in_features, dtype_};
+  }
+
+ private:
+  TensorPointer weight_;
+  DType dtype_;
+  bool transpose_;
+  std::optional<DeviceBuffer> packed_;
+};
+
 inline const float* floats(const TensorPointer& tensor) {
   return tensor ? tensor->buffer.as<const float>() : nullptr;
 }
@@ -139,20 +165,25 @@ inline Napi::Value to_javascript(Napi::Env env, const TensorPointer& tensor) {
   return object;
 }
 
-// Queues a kernel. `body` allocates the outputs and runs the operation on the executor's thread.
+// Queues a kernel. `body` allocates the outputs and runs the operation on the executor's thread; when the call is
+// measured, several times.
 using Outputs = std::vector<std::pair<const char*, TensorPointer>>;
 template <typename Body>
 Napi::Value submit(const Napi::CallbackInfo& info, const KernelArguments& arguments, Body body) {
   Device& device = arguments.device();
   const int threads = arguments.threads();
+  const std::optional<Timing> timing = to_timing(arguments.get("timing"));
   return Environment::of(info.Env())
-      .submit(info.Env(), device.executor(), nullptr, [&device, threads, body = std::move(body)]() -> Finish {
+      .submit(info.Env(), device.executor(), nullptr, [&device, threads, timing, body = std::move(body)]() -> Finish {
         OpContext context = device.context(threads);
+        std::vector<double> milliseconds;
+        if (timing) milliseconds = time_runs(device, context, *timing, [&] { body(device, context); });
         auto outputs = std::make_shared<Outputs>(body(device, context));
-        return [outputs](Napi::Env env) -> Napi::Value {
+        return [outputs, milliseconds](Napi::Env env) -> Napi::Value {
           Napi::Object object = Napi::Object::New(env);
           for (const auto& [name, tensor] : *outputs)
             object.Set(name, to_javascript(env, tensor));
+          set_milliseconds(env, object, milliseconds);
           return object;
         };
       });

@@ -22,20 +22,17 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
     const auto bias = arguments.optional_tensor("bias", {out_features});
     const auto residual = arguments.optional_activation("residual", {input->shape[0], out_features});
     const bool gelu = to_string(arguments.get("activation"), "activation") == "gelu";
+    const auto packed = std::make_shared<PackedOnce>(weight, input->dtype, false);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const OpTable& table = device.table();
-      const ConstMatrixView part = matrix(*weight);
       const auto output = new_tensor(device, {input->shape[0], out_features}, input->dtype);
-      const DeviceBuffer packed(device, table.packed_weight_bytes(part.rows, part.columns, input->dtype));
-      pack_weight(table, context, {&part, 1, packed.data(), false, input->dtype, true});
       LinearArgs args;
       args.input = matrix(*input);
-      args.weight = {packed.data(), part.rows, part.columns, input->dtype};
+      args.weight = packed->get(device, context);
       args.bias = floats(bias);
       args.activation = gelu ? Activation::kGeluTanh : Activation::kNone;
       if (residual) args.residual = matrix(*residual);
       args.output = matrix(*output);
-      linear(table, context, args);
+      linear(device.table(), context, args);
       return {{"output", output}};
     });
   });

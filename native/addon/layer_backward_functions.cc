@@ -26,18 +26,15 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
     if (weight->shape != weight_shape)
       throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
     const auto grad_output = arguments.activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
+    const auto packed = std::make_shared<PackedOnce>(weight, input->dtype, true);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
-      const std::int64_t out_features = weight->shape[0], in_features = weight->shape[1];
       const auto grad_input = new_tensor(device, input->shape, input->dtype);
       const auto grad_weight = new_zeros(device, context, weight->shape);
-      const auto grad_bias = new_zeros(device, context, {out_features});
-      const ConstMatrixView part = matrix(*weight);
-      const DeviceBuffer packed(device, table.packed_weight_bytes(in_features, out_features, input->dtype));
-      pack_weight(table, context, {&part, 1, packed.data(), true, input->dtype, true});
+      const auto grad_bias = new_zeros(device, context, {weight->shape[0]});
       LinearArgs product;
       product.input = matrix(*grad_output);
-      product.weight = {packed.data(), in_features, out_features, input->dtype};
+      product.weight = packed->get(device, context);
       product.output = matrix(*grad_input);
       linear(table, context, product);
       linear_backward(

@@ -17,6 +17,7 @@ Napi::Value run_sigmoid_loss(const Napi::CallbackInfo& info) {
     const bool gradients = to_boolean(arguments.get("gradients"), "gradients");
     Device& device = arguments.device();
     const int threads = arguments.threads();
+    const std::optional<Timing> timing = to_timing(arguments.get("timing"));
     return Environment::of(info.Env()).submit(info.Env(), device.executor(), nullptr, [=, &device]() -> Finish {
       OpContext context = device.context(threads);
       SigmoidLossArgs args;
@@ -43,10 +44,14 @@ Napi::Value run_sigmoid_loss(const Napi::CallbackInfo& info) {
         args.grad_texts = matrix(*grad_texts);
         args.workspace = {workspace.data(), DType::kFloat32, rows, n, n};
       }
+      std::vector<double> milliseconds;
+      if (timing)
+        milliseconds = time_runs(device, context, *timing, [&] { sigmoid_loss(device.table(), context, args); });
       sigmoid_loss(device.table(), context, args);
       return [=](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("loss", result->loss);
+        set_milliseconds(env, object, milliseconds);
         if (gradients) {
           object.Set("gradImages", to_javascript(env, grad_images));
           object.Set("gradTexts", to_javascript(env, grad_texts));

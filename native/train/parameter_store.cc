@@ -350,7 +350,9 @@ std::vector<std::int32_t> ParameterStore::start_gradients(const std::vector<std:
 ParameterStore::PlannedGradients::PlannedGradients(ParameterStore& store, std::size_t tokens)
     : store_(store), kept_(store.token_gradient_) {
   const std::size_t rows = std::min(tokens, store.touched_.size());
-  if (rows == 0) return;
+  // Where operations are not counted, nothing looks at the rows.
+  if (rows == 0 || store.device_.table().start_planning == nullptr) return;
+  slots_.reserve(tokens);
   // Any address: nothing is read or written while a pass is planned.
   store.token_gradient_ = {reinterpret_cast<float*>(std::uintptr_t{256}), static_cast<std::int64_t>(rows)};
   for (std::size_t i = 0; i < tokens; ++i)

@@ -63,8 +63,11 @@ function compare(golden: Map<string, StoredTensor>, gradients: Map<string, Tenso
   );
 }
 
-/** Of activations and their gradients rounded to bfloat16 after every operation of a few layers. */
-const bfloat16Bounds = { loss: 1e-2, gradient: 0.1 };
+/**
+ * Where activations and their gradients are rounded by up to 2⁻⁸ after every operation. The emulated GPU has 0.0018 for
+ * the loss, 0.067 for the position table, whose gradient is a sum of small ones that cancel, and below 0.03 for all else.
+ */
+const bfloat16Bounds = { loss: 4e-3, gradient: 0.1 };
 
 describe.each(names)('gradients of %s', (name) => {
   const { tensors: golden } = readGolden(`gradients/${name}.safetensors`);

@@ -34,10 +34,13 @@ constexpr int kCombineSlices = 8;
 
 struct RowStatistics {
   float mean;
+  float rest;   // what the mean, rounded to the digits of the values, is off by
   float scale;  // 1/√(variance + epsilon)
+
+  __device__ __forceinline__ float normalize(float value) const { return (value - mean - rest) * scale; }
 };
 
-// Of a row that is read value by value; `shared` has two values for each warp.
+// Of a row that is read value by value; `shared` has three values for each warp.
 template <typename T>
 __device__ __forceinline__ RowStatistics row_statistics(const T* row, std::int64_t width, float epsilon,
                                                         float* shared) {
@@ -48,13 +51,15 @@ __device__ __forceinline__ RowStatistics row_statistics(const T* row, std::int64
     sum[0] += to_float(row[i]);
   block_sum(sum, shared);
   const float mean = sum[0] / count;
-  float squares[1] = {0};
+  float sums[2] = {0, 0};  // of differences and of their squares
   for (std::int64_t i = threadIdx.x; i < width; i += threads) {
     const float difference = to_float(row[i]) - mean;
-    squares[0] += difference * difference;
+    sums[0] += difference;
+    sums[1] += difference * difference;
   }
-  block_sum(squares, shared + threads / kWarpSize);
-  return {mean, 1.0f / sqrtf(squares[0] / count + epsilon)};
+  block_sum(sums, shared + threads / kWarpSize);
+  const float rest = sums[0] / count;
+  return {mean, rest, 1.0f / sqrtf(sums[1] / count - rest * rest + epsilon)};
 }
 
 template <typename T>
@@ -112,24 +117,26 @@ __global__ void __launch_bounds__(kMostRowThreads) layer_norm_backward_kernel(Ba
     block_sum(sum, shared);
     const float mean = sum[0] / count;
 
-    float squares[1] = {0};
+    float spread[2] = {0, 0};  // sums of differences and of their squares
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
       for (int i = 0; i < kValues; ++i) {
         x[v][i] = in_bounds(column_of(v) < args.width) ? x[v][i] - mean : 0.0f;
-        squares[0] += x[v][i] * x[v][i];
+        spread[0] += x[v][i];
+        spread[1] += x[v][i] * x[v][i];
       }
     }
-    block_sum(squares, shared + warps);
-    const float scale = 1.0f / sqrtf(squares[0] / count + args.epsilon);
+    block_sum(spread, shared + warps);
+    const float rest = spread[0] / count;
+    const float scale = 1.0f / sqrtf(spread[1] / count - rest * rest + args.epsilon);
 
     float sums[2] = {0, 0};  // of g and of g · x̂
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
       for (int i = 0; i < kValues; ++i) {
-        x[v][i] *= scale;
+        x[v][i] = (x[v][i] - rest) * scale;  // beyond the row the gradient is 0
         weight_sums[v][i] += grad[v][i] * x[v][i];
         bias_sums[v][i] += grad[v][i];
         grad[v][i] *= weight[v][i];
@@ -137,7 +144,7 @@ __global__ void __launch_bounds__(kMostRowThreads) layer_norm_backward_kernel(Ba
         sums[1] += grad[v][i] * x[v][i];
       }
     }
-    block_sum(sums, shared + 2 * warps);
+    block_sum(sums, shared + 3 * warps);
     const float mean_grad = sums[0] / count, mean_product = sums[1] / count;
 
 #pragma unroll
@@ -178,14 +185,14 @@ __global__ void __launch_bounds__(kAnyBackwardThreads) layer_norm_backward_any_k
     const T* const grad_output = args.grad_output + row * args.grad_output_stride;
     T* const grad_input = args.grad_input + row * args.grad_input_stride;
     const RowStatistics statistics = row_statistics(input, args.width, args.epsilon, shared);
-    const auto normed = [&](std::int64_t i) { return (to_float(input[i]) - statistics.mean) * statistics.scale; };
+    const auto normed = [&](std::int64_t i) { return statistics.normalize(to_float(input[i])); };
     float sums[2] = {0, 0};
     for (std::int64_t i = threadIdx.x; i < args.width; i += kAnyBackwardThreads) {
       const float grad = to_float(grad_output[i]) * args.weight[i];
       sums[0] += grad;
       sums[1] += grad * normed(i);
     }
-    block_sum(sums, shared + 2 * kWarps);
+    block_sum(sums, shared + 3 * kWarps);
     for (std::int64_t i = threadIdx.x; i < args.width; i += kAnyBackwardThreads) {
       const float grad = to_float(grad_output[i]), x = normed(i);
       const float change = (grad * args.weight[i] - sums[0] / count - x * (sums[1] / count)) * statistics.scale;
@@ -253,7 +260,7 @@ void start_backward(OpContext& context, const LayerNormBackwardArgs& args) {
       vectors ? static_cast<int>((needed + kWarpSize - 1) / kWarpSize * kWarpSize) : kAnyBackwardThreads;
   launch(context, vectors ? "layer_norm_backward" : "layer_norm_backward_any",
          vectors ? layer_norm_backward_kernel<T> : layer_norm_backward_any_kernel<T>,
-         {blocks, threads, 4 * static_cast<std::size_t>(threads / kWarpSize) * sizeof(float)},
+         {blocks, threads, 5 * static_cast<std::size_t>(threads / kWarpSize) * sizeof(float)},
          {reads(args.input), reads(args.weight, width), reads(args.grad_output), writes(args.grad_input),
           writes(partial_sums, blocks * 2 * width)},
          call);

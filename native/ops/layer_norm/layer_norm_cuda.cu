@@ -55,16 +55,19 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
   }
   const float mean = warp_sum(sum) / static_cast<float>(width);
 
-  float squares = 0;
+  // The mean is rounded to the digits of the values; `rest` is what it is off by, in the digits of the differences.
+  float differences = 0, squares = 0;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
     for (int i = 0; i < kValues; ++i) {
-      const float difference = in_bounds(column_of(v) < width) ? x[v][i] - mean : 0.0f;
-      squares += difference * difference;
+      x[v][i] = in_bounds(column_of(v) < width) ? x[v][i] - mean : 0.0f;
+      differences += x[v][i];
+      squares += x[v][i] * x[v][i];
     }
   }
-  const float scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(width) + epsilon);
+  const float rest = warp_sum(differences) / static_cast<float>(width);
+  const float scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(width) - rest * rest + epsilon);
 
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
@@ -74,7 +77,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
       load_floats(bias + column_of(v), biases);
 #pragma unroll
       for (int i = 0; i < kValues; ++i)
-        x[v][i] = (x[v][i] - mean) * scale * weights[i] + biases[i];
+        x[v][i] = (x[v][i] - rest) * scale * weights[i] + biases[i];
       store_floats(output + row * output_stride + column_of(v), x[v]);
     }
   }
@@ -89,7 +92,7 @@ __global__ void __launch_bounds__(kAnyThreads)
   T* const to = output + std::int64_t{blockIdx.x} * output_stride;
   const RowStatistics statistics = row_statistics(from, width, epsilon, shared);
   for (std::int64_t i = threadIdx.x; i < width; i += kAnyThreads)
-    to[i] = from_float<T>((to_float(from[i]) - statistics.mean) * statistics.scale * weight[i] + bias[i]);
+    to[i] = from_float<T>(statistics.normalize(to_float(from[i])) * weight[i] + bias[i]);
 }
 
 template <typename T, int kVectors>
@@ -116,7 +119,7 @@ void start(OpContext& context, const LayerNormArgs& args) {
   if (vectors && width <= kMedium * kPerVector) return start_rows<T, kMedium>(context, args);
   if (vectors && width <= kLarge * kPerVector) return start_rows<T, kLarge>(context, args);
   launch(context, "layer_norm_any", layer_norm_any_kernel<T>,
-         {args.input.rows, kAnyThreads, 2 * kAnyThreads / kWarpSize * sizeof(float)},
+         {args.input.rows, kAnyThreads, 3 * kAnyThreads / kWarpSize * sizeof(float)},
          {reads(args.input), reads(args.weight, width), reads(args.bias, width), writes(args.output)},
          args.input.as<T>(), args.input.stride, args.weight, args.bias, args.epsilon, args.output.as<T>(),
          args.output.stride, width);

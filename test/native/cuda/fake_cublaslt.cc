@@ -115,7 +115,7 @@ EXPORT int cublasLtMatmul(lt::Handle, lt::Description description, const void* a
                           cudaStream_t stream) {
   const float alpha_value = *static_cast<const float*>(alpha);
   const float beta_value = *static_cast<const float*>(beta);
-  stream->work.push_back([=, op = *description, la = *la, lb = *lb, lc = *lc, ld = *ld] {
+  stream->queue([=, op = *description, la = *la, lb = *lb, lc = *lc, ld = *ld] {
     std::memset(workspace, 0xEE, workspace_bytes);
     const std::uint64_t depth = op.transpose_a != 0 ? la.rows : la.columns;
     for (std::uint64_t column = 0; column < ld.columns; ++column) {

@@ -73,6 +73,8 @@ const reference = Place.reference('float32');
 
 const cases: [string, Shape][] = [
   ['1 × 1 × 1', { rows: 1, inputs: 1, outputs: 1 }],
+  ['rows in parts', { rows: 2100, inputs: 40, outputs: 136 }],
+  ['large tiles', { rows: 24, inputs: 1160, outputs: 1288 }],
   ['one row', { rows: 1, inputs: emulated ? 96 : 768, outputs: emulated ? 40 : 300 }],
   ['one input', { rows: 70, inputs: 1, outputs: 130 }],
   ['one output', { rows: 70, inputs: 130, outputs: 1 }],

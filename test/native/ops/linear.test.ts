@@ -67,6 +67,9 @@ const cases: [string, Case][] = [
       ['primes', { rows: 131, inputs: 67, outputs: 61, ...everything }],
       ['several tiles', { rows: 137, inputs: 72, outputs: 136, bias: true }],
       ['deep', { rows: 3, inputs: 1052, outputs: 40, bias: true, residual: true }],
+      // Enough rows and outputs for large tiles, with rows that are aligned and that are not.
+      ['large tiles', { rows: 1153, inputs: 40, outputs: 1288, ...everything }],
+      ['large tiles without alignment', { rows: 1281, inputs: 19, outputs: 1155, ...everything }],
     ],
   ),
   ['fewer outputs than a vector', { rows: 9, inputs: 40, outputs: 3, bias: true }],

@@ -125,9 +125,9 @@ describe('sigmoid loss', () => {
     }
   });
 
-  it.skipIf(emulated)('agrees with the reference where one workspace does not hold all pairs', async () => {
-    // Two chunks of images, and 32 MB hold only 2796 of 3000.
-    await expectAgreement(batchOf(3, 3000, 9));
+  it.each(activationTypes)('agrees with the reference where not all images are taken at once in %s', async (dtype) => {
+    // Two chunks of images: on CPUs 32 MB hold 2796 of 3000, GPUs take 1024 at most.
+    await expectAgreement(batchOf(3, emulated ? 1090 : 3000, 9), dtype === 'float32' ? 2e-6 : 5e-6, dtype);
   });
 
   it('gives the same bits on any number of threads, and the same loss without gradients', async () => {
