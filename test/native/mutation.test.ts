@@ -1,7 +1,8 @@
 /**
  * Mutation tests of the CUDA kernels on the emulated GPU: every barrier, wait, commit and bounds check of a kernel is
- * left out in turn, and some seed must then give an error or a wrong result. What survives is not needed, or no case
- * needs it. Every such place in the sources must be met by some case. See docs/kernels/emulator.md.
+ * left out in turn, and in each operation and element type that comes to it some seed must then give an error or a
+ * wrong result. What survives is not needed, or no case needs it. Every such place in the sources must be met by some
+ * case. See docs/kernels/emulator.md.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -41,9 +42,23 @@ async function complaint({ dtype, run }: MutationCase, expected: Float32Array[])
   return undefined;
 }
 
+/** What only saves work in one of the operations that share the code. */
+const spared: { source: string; operation: string }[] = [
+  // A warp without rows repeats the last one and stores nothing. A sequence may be empty, but only the gradient's
+  // products go by sequences.
+  { source: 'if (!in_bounds(m_first < m_count)) return;', operation: 'mapPool' },
+];
+
+const root = path.join(import.meta.dirname, '../..');
+
+function isSpared(site: string, operation: string): boolean {
+  const [file, line] = (site.split(' ')[0] as string).split(':') as [string, string];
+  const source = readFileSync(path.join(root, file), 'utf8').split('\n')[Number(line) - 1]?.trim();
+  return spared.some((one) => one.source === source && one.operation === operation);
+}
+
 /** Places of the kernels' sources that the emulated device can leave out, as it names them: `file:line kind`. */
 function sitesOfSources(): string[] {
-  const root = path.join(import.meta.dirname, '../..');
   const filesOf = (folder: string, options: { recursive?: boolean }) =>
     readdirSync(path.join(root, folder), { ...options, encoding: 'utf8' }).map((file) => path.posix.join(folder, file));
   const files = [...filesOf('native/ops', { recursive: true }), ...filesOf('native/cuda', {})].filter((file) =>
@@ -98,12 +113,22 @@ describe.runIf(emulated)('every synchronisation and bounds check of a kernel is 
     const survivors: string[] = [];
     for (const [site, meetings] of [...casesOf].sort()) {
       control(`drop ${site}`);
-      let found = false;
-      for (const { one, expected } of meetings.sort((a, b) => a.milliseconds - b.milliseconds)) {
-        found = (await complaint(one, expected)) !== undefined;
-        if (found) break;
+      // Of each operation and type, the quickest case first.
+      const groups = new Map<string, Meeting[]>();
+      for (const meeting of meetings.sort((a, b) => a.milliseconds - b.milliseconds)) {
+        const group = `${meeting.one.operation}, ${meeting.one.dtype}`;
+        groups.set(group, [...(groups.get(group) ?? []), meeting]);
       }
-      if (!found) survivors.push(site);
+      for (const [group, members] of groups) {
+        let found = false;
+        for (const { one, expected } of members) {
+          found = (await complaint(one, expected)) !== undefined;
+          if (found) break;
+        }
+        const operation = (members[0] as Meeting).one.operation;
+        if (!found && !isSpared(site, operation)) survivors.push(`${site} (${group})`);
+        if (found && isSpared(site, operation)) survivors.push(`${site} (${group}) is needed after all`);
+      }
     }
     control('drop none');
     expect(survivors).toEqual([]);

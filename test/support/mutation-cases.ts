@@ -38,6 +38,7 @@ import { Random } from './random.js';
 
 export interface MutationCase {
   name: string;
+  operation: string;
   dtype: ActivationType;
   /** The operation's results on one device, from the same numbers each time. */
   run(place: Place): Promise<Float32Array[]>;
@@ -91,6 +92,7 @@ function inTypes(
 ): MutationCase[] {
   return types.map((dtype) => ({
     name: `${name}, ${dtype}`,
+    operation: name.split(' ')[0] as string,
     dtype,
     run: async (place) => Promise.all(Object.values(await run(new Inputs(place, dtype))).map(read)),
   }));
@@ -453,6 +455,7 @@ const patches: MutationCase[] = [
   ...(['fixed_p14_hd64', 'fixed_p16_hd72'] as const).map(
     (checkpoint): MutationCase => ({
       name: `vision tower of ${checkpoint}`,
+      operation: 'patchifyPixels',
       dtype: 'float32',
       sites: /patchify_cuda\.cu/,
       run: async ({ device }) => {
