@@ -63,7 +63,6 @@ void Graphs::end() {
 
 void Graphs::abandon() noexcept {
   recording_ = false;
-  holding_ = false;
   failure_ = nullptr;
 }
 
@@ -150,7 +149,8 @@ bool Graphs::queue(const Product& product) {
   sequence_.append(product);
   if (hold()) return true;
   if (plans.run(product.args, product.bias, product.workspace)) return true;
-  sequence_.remove_last();
+  // It would be held back before this is known.
+  abandon();
   return false;
 }
 
@@ -203,15 +203,16 @@ void Graphs::repeat(Recording& recording) {
 
 // What fails here fails again when the work is started one by one, if it is worth a message: so errors are forgotten.
 bool Graphs::capture(Recording& recording) {
-  const std::size_t upload_bytes = sequence_.upload_bytes();
-  void* uploads = nullptr;
-  if (upload_bytes != 0 && (cudaHostAlloc(&uploads, upload_bytes, cudaHostAllocDefault) != cudaSuccess ||
-                            cudaEventCreateWithFlags(&recording.done, cudaEventDisableTiming) != cudaSuccess)) {
-    (void)cudaGetLastError();
-    if (uploads != nullptr) (void)cudaFreeHost(uploads);
-    return false;
+  if (sequence_.upload_bytes() != 0) {
+    void* uploads = nullptr;
+    cudaError_t status = cudaHostAlloc(&uploads, sequence_.upload_bytes(), cudaHostAllocDefault);
+    recording.uploads = static_cast<unsigned char*>(uploads);
+    if (status == cudaSuccess) status = cudaEventCreateWithFlags(&recording.done, cudaEventDisableTiming);
+    if (status != cudaSuccess) {
+      (void)cudaGetLastError();
+      return false;
+    }
   }
-  recording.uploads = static_cast<unsigned char*>(uploads);
 
   // Other threads may ask about the device's memory meanwhile.
   if (cudaStreamBeginCapture(device_.stream(), cudaStreamCaptureModeThreadLocal) != cudaSuccess) {

@@ -83,7 +83,7 @@ class Graphs {
   // Of the sequence, while it is held back.
   std::vector<unsigned char> upload_data_;
   bool holding_ = false;
-  // Those that begin like the sequence, while it is held back.
+  // Those that begin like it.
   std::vector<Recording*> candidates_;
   std::list<Recording> recordings_;  // the most recently used first
   // Why held work could not be started where nothing may be thrown.

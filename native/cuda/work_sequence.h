@@ -70,7 +70,6 @@ class WorkSequence {
   void append(const ZeroFill& fill) { work_.push_back({fill}); }
   void append(const Product& product) { work_.push_back({product}); }
   void append_upload(void* to, std::size_t bytes);
-  void remove_last() { work_.pop_back(); }  // which is no launch and no upload
 
   std::size_t size() const { return work_.size(); }
   // Of all uploads, each beginning at a multiple of 16.

@@ -173,6 +173,7 @@ cudaError_t cudaFreeHost(void* memory) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  if (const cudaError_t status = ordered("cudaEventCreate")) return result(status);
   *event = new CUevent_st;
   return result(cudaSuccess);
 }

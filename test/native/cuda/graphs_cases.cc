@@ -1,4 +1,6 @@
 // Cases of runtime_program: passes whose work repeats, against the same work done at once on the host.
+#include <dlfcn.h>
+
 #include <cstring>
 #include <random>
 #include <stdexcept>
@@ -35,6 +37,11 @@ void mix(Mix args, std::int32_t factor) {
     args.to[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(args.to[i]) * 3u +
                                            (static_cast<std::uint32_t>(args.from[i]) << args.shift) +
                                            static_cast<std::uint32_t>(factor));
+}
+
+void mix_twice(Mix args, std::int32_t factor) {
+  mix(args, factor);
+  mix(args, factor);
 }
 
 // A batch of some shape: the same one always asks for the same work. Shapes of one family begin alike.
@@ -184,10 +191,36 @@ void launches(OpContext& context, std::int32_t* to, const std::int32_t* from, in
 
 }  // namespace
 
+// A pass in which one number makes another of one piece of work.
+void one_differs(OpContext& context, std::int32_t* to, std::int32_t* from, int number) {
+  const OpTable& table = *library().table;
+  const auto is = [&](int which) { return number == which ? 1 : 0; };
+  const std::int32_t values[3] = {1, 2, 3};
+  table.begin_pass(context.device);
+  for (int i = 0; i < 8; ++i)
+    launch(context, "mix", mix, {}, {}, Mix{to, 1, from, 8}, 5);
+  table.copy_on_device(context, to + is(1), from, 8);
+  table.copy_on_device(context, to, from + is(2), 8);
+  table.copy_on_device(context, to, from, 4 + 4 * static_cast<std::size_t>(is(3)));
+  table.fill_zero(context, to + is(4), 8);
+  table.fill_zero(context, to, 4 + 4 * static_cast<std::size_t>(is(5)));
+  table.copy_to_device(context, to + is(6), values, 8);
+  table.copy_to_device(context, to, values, 4 + 4 * static_cast<std::size_t>(is(7)));
+  launch(context, "mix", is(8) == 1 ? mix_twice : mix, {}, {}, Mix{to, 1, from, 8}, 5);
+  launch(context, "mix", mix, {1 + is(9), 32 + 32 * is(10), static_cast<std::size_t>(is(11)), 1 + is(12)}, {},
+         Mix{to, 1, from, 8}, 5);
+  if (is(13) == 1)
+    table.fill_zero(context, to, 4);
+  else
+    table.copy_on_device(context, to, from, 4);
+  table.end_pass(context.device);
+}
+
 void graphs() {
   OpContext context = open_small();
   const OpTable& table = *library().table;
   fake::add_function(mix);
+  fake::add_function(mix_twice);
   auto* const to = static_cast<std::int32_t*>(table.allocate(context.device, 32));
   auto* const from = static_cast<std::int32_t*>(table.allocate(context.device, 32));
   // Started at once, then captured, then launched as a whole.
@@ -210,14 +243,29 @@ void graphs() {
     launches(context, to, from, 10, 1000 + i);
   launches(context, to, from, 20, 5);
   CHECK(fake::state.captures == 1 && fake::state.graph_launches == 3);
-  for (int i = 0; i < 140; ++i)
+  for (int i = 0; i < 140; ++i) {
     launches(context, to, from, 10, 2000 + i / 2);
+    if (i % 10 == 0) launches(context, to, from, 20, 5);
+  }
   CHECK(fake::state.captures == 71 && fake::state.graphs == 64);
   // Long ones are cut.
   for (int i = 0; i < 3; ++i)
     launches(context, to, from, 600, 3);
-  CHECK(fake::state.captures == 74 && fake::state.graph_launches == 3 + 70 + 6);
-  // Work outside of passes is never held back, nor after a pass that failed.
+  CHECK(fake::state.captures == 74 && fake::state.graph_launches == 3 + 70 + 14 + 6);
+  for (int number = 0; number <= 13; ++number) {
+    const int captures = fake::state.captures;
+    one_differs(context, to, from, number);
+    CHECK(fake::state.captures == captures);
+    one_differs(context, to, from, number);
+    CHECK(fake::state.captures == captures + 1);
+  }
+  // What was seen once is forgotten after many others.
+  const int captured = fake::state.captures;
+  for (int i = 0; i <= 64; ++i)
+    launches(context, to, from, 10, 3000 + i);
+  launches(context, to, from, 10, 3000);
+  CHECK(fake::state.captures == captured);
+  // Work outside of passes is never held back.
   const int launched = fake::state.launches;
   launch(context, "mix", mix, {}, {}, Mix{to, 1, from, 8}, 5);
   CHECK(fake::state.launches == launched + 1);
@@ -256,12 +304,13 @@ void graphs() {
 void graph_errors() {
   OpContext context = open_small();
   Model model(context);
-  const char* const calls[] = {"cudaHostAlloc",        "cudaStreamBeginCapture", "cudaLaunchKernel", "cudaMemcpyAsync",
-                               "cudaStreamEndCapture", "cudaGraphInstantiate",   "cudaGraphLaunch",  "cudaMemsetAsync"};
+  const char* const calls[] = {"cudaEventCreate",      "cudaHostAlloc",   "cudaStreamBeginCapture",
+                               "cudaLaunchKernel",     "cudaMemcpyAsync", "cudaStreamEndCapture",
+                               "cudaGraphInstantiate", "cudaGraphLaunch", "cudaMemsetAsync"};
   int thrown = 0;
   for (int round = 0; round < 400; ++round) {
     fake::state.failures.clear();
-    const char* const call = calls[random_between(0, 7)];
+    const char* const call = calls[random_between(0, 8)];
     const bool often = std::strncmp(call, "cudaL", 5) == 0 || std::strncmp(call, "cudaM", 5) == 0;
     if (round % 2 == 1)
       fake::state.failures[call] = {static_cast<int>(random_between(0, often ? 30 : 1)), cudaErrorLaunchOutOfResources};
@@ -282,6 +331,18 @@ void graph_errors() {
     CHECK(cudaGetLastError() == cudaSuccess);
   }
   model.check();
+
+  // What was held back cannot be started when memory goes back in the middle of a pass: the pass says so at its end.
+  const OpTable& table = *library().table;
+  auto* const memory = static_cast<std::int32_t*>(table.allocate(context.device, 64));
+  launches(context, memory, memory + 8, 20, 5);
+  table.begin_pass(context.device);
+  launch(context, "mix", mix, {}, {}, Mix{memory, 1, memory + 8, 8}, 5);
+  fake::state.failures["cudaLaunchKernel"] = {0, cudaErrorLaunchOutOfResources};
+  table.release(context.device, table.allocate(context.device, fake::state.memory / 2));
+  CHECK(catch_error([&] { table.end_pass(context.device); }).has("mix"));
+  table.abandon_pass(context.device);
+  launches(context, memory, memory + 8, 20, 5);
   CHECK(thrown > 8 && fake::state.graph_launches > 100);
 }
 
@@ -330,6 +391,25 @@ void graph_products() {
     expected = found;
   }
   CHECK(fake::state.captures == 1 && fake::state.graph_launches == 2);
+
+  // A pass with a product that is refused when it is started is not remembered.
+  void* const file = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_NOLOAD);
+  CHECK(file != nullptr);
+  MatmulArgs args;
+  args.a = args.b = matrix(0).slice_rows(0, 5);
+  args.d = {matrix(3).data, DType::kFloat32, 5, 5, 5};
+  for (int round = 0; round < 3; ++round) {
+    table.begin_pass(context.device);
+    for (int i = 0; i < 10; ++i) {
+      if (i == 9 && round == 0) reinterpret_cast<void (*)(int)>(dlsym(file, "fake_refuse"))(1);
+      // The last one is of another kind, which has no algorithm from then on.
+      if (i == 9) args.gelu = true;
+      CHECK(matmul(context, args) == (i != 9));
+      args.gelu = false;
+    }
+    table.end_pass(context.device);
+    CHECK(fake::state.captures == (round < 2 ? 1 : 2));
+  }
 }
 
 void no_graphs() {
