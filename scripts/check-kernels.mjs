@@ -43,9 +43,7 @@ if (version === undefined) {
 
 /** Everything that a kernel's code depends on: its folder, the primitives, the contracts, the compiler. */
 function fingerprint(source) {
-  const hash = createHash('sha256')
-    .update(version)
-    .update(readFileSync(fileURLToPath(import.meta.url)));
+  const hash = createHash('sha256').update(version);
   const folders = [
     path.dirname(source),
     ...['cuda', 'cuda/prim', 'backend', 'tensor'].map((f) => path.join(root, 'native', f)),
@@ -198,11 +196,11 @@ const kernels = {};
 const queue = [...sources];
 await Promise.all(
   Array.from({ length: Math.max(1, availableParallelism()) }, async () => {
-    for (let source = queue.shift(); source !== undefined; source = queue.shift())
-      for (const [kernel, found] of Object.entries(await compile(source))) {
-        if (kernels[kernel] !== undefined) throw new Error(`two kernels are called ${kernel}; names must differ`);
-        kernels[kernel] = found;
-      }
+    for (let source = queue.shift(); source !== undefined; source = queue.shift()) {
+      // A kernel of a shared header is compiled by several families.
+      const family = path.basename(source, '.cu').replace(/_cuda$/, '');
+      for (const [kernel, found] of Object.entries(await compile(source))) kernels[`${family}: ${kernel}`] = found;
+    }
   }),
 );
 

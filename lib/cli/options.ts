@@ -24,7 +24,7 @@ export function addCommonOptions(command: Command): Command {
     .optionsGroup('Model:')
     .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}`);
   addDeviceOptions(command)
-    .option('--dtype <type>', 'auto or float32 (default: auto)')
+    .option('--dtype <type>', 'auto, float32, or bfloat16 on a GPU (default: auto)')
     .option('--revision <name>', 'hub: branch, tag or commit (default: main)');
   return addHubOptions(command);
 }
