@@ -48,9 +48,8 @@ DecodedImages to_decoded_images(const Napi::Object& object, const Device* device
                       static_cast<std::int64_t>(bytes) == view.width * view.height * view.channels;
     if (!fits)
       throw Error(kErrorImage, "images[" + std::to_string(i) + "]: " + std::to_string(bytes) + " bytes do not fit " +
-                                   std::to_string(view.width) + " × " +
-                                   std::to_string(view.height) + " pixels of " + std::to_string(view.channels) +
-                                   " channels");
+                                   std::to_string(view.width) + " × " + std::to_string(view.height) + " pixels of " +
+                                   std::to_string(view.channels) + " channels");
     decoded.images.push_back(view);
   }
   decoded.target_sizes = to_int32s(object.Get("targetSizes"), "targetSizes");

@@ -56,6 +56,7 @@ auto strips_kernel(const PatchifyImagesArgs& args) {
 
 // The tables of the kernels on the device.
 struct DeviceTables {
+  const unsigned char* pixels;
   const PatchifyImage* images;
   const PatchifyJob* strips;
   const PatchifyJob* far_pixels;
@@ -78,9 +79,9 @@ void start(OpContext& context, const PatchifyImagesArgs& args, const PatchifyJob
                                     reads(tables.normalization, size(work.normalization)),
                                     writes(args.output)};
     for (const PatchifyImage& image : work.images)
-      accesses.push_back(reads(image.pixels, image.bytes));
+      accesses.push_back(reads(tables.pixels + image.pixels, image.bytes));
     launch(context, name, kernel, {count, kPatchifyThreads, static_cast<std::size_t>(shared_bytes)}, accesses,
-           tables.images, jobs, tables.taps, tables.weights, tables.normalization, output);
+           tables.pixels, tables.images, jobs, tables.taps, tables.weights, tables.normalization, output);
   };
   launch_kernel("patchify_strips", strips_kernel<Arithmetic, T>(args), tables.strips, size(work.strips),
                 work.shared_bytes);
@@ -112,8 +113,11 @@ class HostForTall {
   std::deque<std::vector<std::uint8_t>> pixels_;
 };
 
-// Copies what is not there yet to the device, into one piece of memory, and tells the images where their pixels are.
-void place_pixels(OpContext& context, Scratch& scratch, const PatchifyImagesArgs& args, PatchifyJobs& work) {
+// Copies what is not there yet to the device, into one piece of memory, and tells the images where their pixels are: as
+// distances from that memory, which is returned, because a pointer that a kernel gets as a parameter is known to be one
+// to global memory.
+const unsigned char* place_pixels(OpContext& context, Scratch& scratch, const PatchifyImagesArgs& args,
+                                  PatchifyJobs& work) {
   constexpr std::int64_t kAlignment = 16;
   const auto room = [&](std::size_t i) {
     return args.images[i].on_device ? 0 : (work.images[i].bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -121,14 +125,19 @@ void place_pixels(OpContext& context, Scratch& scratch, const PatchifyImagesArgs
   std::int64_t bytes = 0;
   for (std::size_t i = 0; i < work.images.size(); ++i)
     bytes += room(i);
-  auto* next = scratch.allocate<std::uint8_t>(bytes);
+  auto* const memory = scratch.allocate<unsigned char>(bytes);
+  const auto address = [](const void* pointer) {
+    return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(pointer));
+  };
+  std::int64_t next = 0;
   for (std::size_t i = 0; i < work.images.size(); ++i) {
     PatchifyImage& image = work.images[i];
-    image.pixels = args.images[i].on_device ? work.pixels[i] : next;
+    image.pixels = args.images[i].on_device ? address(work.pixels[i]) - address(memory) : next;
     if (!context.planning && !args.images[i].on_device)
-      runtime::stage_to_device(context, next, work.pixels[i], static_cast<std::size_t>(image.bytes));
+      runtime::stage_to_device(context, memory + next, work.pixels[i], static_cast<std::size_t>(image.bytes));
     next += room(i);
   }
+  return memory;
 }
 
 // Planes cut into patches.
@@ -213,7 +222,7 @@ void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& requeste
   PatchifyJobs work(args);
   if (!context.planning) work.fill();
   Scratch scratch(context);
-  place_pixels(context, scratch, args, work);
+  const unsigned char* const pixels = place_pixels(context, scratch, args, work);
   TablePack pack;
   const auto images = pack.add(work.images);
   const auto strips = pack.add(work.strips);
@@ -222,8 +231,8 @@ void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& requeste
   const auto weights = pack.add(work.weights);
   const auto normalization = pack.add(work.normalization);
   const TableMemory memory(context, scratch, pack);
-  const DeviceTables tables = {memory.at(images), memory.at(strips),  memory.at(far_pixels),
-                               memory.at(taps),   memory.at(weights), memory.at(normalization)};
+  const DeviceTables tables = {pixels,          memory.at(images),  memory.at(strips),       memory.at(far_pixels),
+                               memory.at(taps), memory.at(weights), memory.at(normalization)};
   with_activation_type(args.output.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.mode == ResizeMode::kPil) {

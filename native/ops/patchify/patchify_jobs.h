@@ -31,7 +31,7 @@ struct alignas(16) PatchifyWeights {
 };
 
 struct alignas(16) PatchifyImage {
-  const std::uint8_t* pixels;  // in device memory, aligned to 16 bytes; whoever places them there fills this in
+  std::int64_t pixels;      // its first byte, from the kernels' `pixels` on, a multiple of 16; set by place_pixels()
   std::int64_t bytes;       // of its pixels
   std::int64_t row_bytes;   // of one row
   std::int64_t output_row;  // its first row of the output
@@ -77,7 +77,7 @@ class PatchifyJobs {
   // kPil: [3, 256], the value of each byte. kFloat: value · normalization[c] + normalization[3 + c].
   std::vector<float> normalization = std::vector<float>(kNormalizationFloats);
   std::vector<const std::uint8_t*> pixels;  // of each image, where args has them or in host memory; valid after fill()
-  std::int64_t shared_bytes = 0;  // of a block of `strips`
+  std::int64_t shared_bytes = 0;            // of a block of `strips`
 
  private:
   struct Axis {

@@ -249,8 +249,8 @@ struct PatchifyOutput {
 
 template <typename Arithmetic, typename T, int kValues>
 __global__ void __launch_bounds__(kPatchifyThreads)
-    patchify_strips_kernel(const PatchifyImage* images, const PatchifyJob* jobs, const PatchifyTaps* taps,
-                           const PatchifyWeights* weights, const float* normalization_source,
+    patchify_strips_kernel(const unsigned char* pixels, const PatchifyImage* images, const PatchifyJob* jobs,
+                           const PatchifyTaps* taps, const PatchifyWeights* weights, const float* normalization_source,
                            PatchifyOutput<T> output) {
   const PatchifyJob& job = jobs[blockIdx.x];
   const PatchifyImage& image = images[job.image];
@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(kPatchifyThreads)
   const PatchifyTaps* const horizontal = taps + image.horizontal + first_column;
   const PatchifyTaps* const vertical = taps + image.vertical;
   PatchifyTile tile;
-  tile.pixels = image.pixels;
+  tile.pixels = pixels + image.pixels;
   tile.bytes = image.bytes;
   tile.row_bytes = image.row_bytes;
   tile.first_group = horizontal->first;
@@ -339,8 +339,8 @@ __global__ void __launch_bounds__(kPatchifyThreads)
 // lanes taking groups of each row in turn. Rows that two pixels draw on are filtered twice.
 template <typename Arithmetic, typename T>
 __global__ void __launch_bounds__(kPatchifyThreads)
-    patchify_far_kernel(const PatchifyImage* images, const PatchifyJob* jobs, const PatchifyTaps* taps,
-                        const PatchifyWeights* weights, const float* normalization,
+    patchify_far_kernel(const unsigned char* pixels, const PatchifyImage* images, const PatchifyJob* jobs,
+                        const PatchifyTaps* taps, const PatchifyWeights* weights, const float* normalization,
                         PatchifyOutput<T> output) {
   const PatchifyJob& job = jobs[blockIdx.x];
   const PatchifyImage& image = images[job.image];
@@ -358,7 +358,7 @@ __global__ void __launch_bounds__(kPatchifyThreads)
       for (int k = 0; k < kGroup; ++k) {
         const int source_row = (vertical.first + group) * kGroup + k;
         const unsigned char* const from =
-            image.pixels + (source_row < image.height ? source_row : image.height - 1) * image.row_bytes;
+            pixels + image.pixels + (source_row < image.height ? source_row : image.height - 1) * image.row_bytes;
         typename Arithmetic::Sum sums[3];
         for (int part = lane_index(); part < horizontal.groups; part += kWarpSize) {
           const auto four = load_weights<Arithmetic>(weights + horizontal.weights + part);
