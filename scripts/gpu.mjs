@@ -50,8 +50,7 @@ function readOptions() {
   }
 }
 const { values: options, positionals } = readOptions();
-for (const name of positionals)
-  if (!(name in groups) && !parts.includes(name)) fail(`"${name}" is no part\n${usage}`);
+for (const name of positionals) if (!(name in groups) && !parts.includes(name)) fail(`"${name}" is no part\n${usage}`);
 const chosen = parts.filter(
   (part) => positionals.length === 0 || positionals.some((name) => (groups[name] ?? [name]).includes(part)),
 );
