@@ -32,15 +32,15 @@ const deviceTests = [
   'test/model/golden.test.ts',
   'test/training/gradients.test.ts',
 ];
-/** `npm run test:gpu`: these alone, on a CUDA device. */
-const onGpu = process.env.SIGLIP2_TEST_DEVICE === 'cuda';
+/** Where this names a device (`npm run test:gpu`: cuda), these alone, on it. */
+const onlyDevice = process.env.SIGLIP2_TEST_DEVICE;
 
 export default defineConfig({
   test: {
     // Native work uses every core itself: more than two test processes only fight for them.
     maxWorkers: 2,
-    projects: onGpu
-      ? [{ extends: true, test: { name: 'cuda', include: deviceTests } }]
+    projects: onlyDevice
+      ? [{ extends: true, test: { name: onlyDevice, include: deviceTests } }]
       : [
           { extends: true, test: { name: 'siglip2', include: ['test/**/*.test.ts'] } },
           ...otherInstructionSets().map((isa) => ({

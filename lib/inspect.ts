@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { chooseDevice } from './device.js';
 import { SiglipError } from './errors.js';
 import { loadNative, type NativeAttempt, type NativeDescription, type NativeDeviceFacts } from './native.js';
@@ -32,7 +34,12 @@ export interface Inspection {
   /** What `device: 'auto'` chooses, and why. */
   auto?: { device: string; reason: string };
   /** Whether there is a CUDA device; its name, or why there is none and what to do about it. */
-  gpu: { available: boolean; reason: string };
+  gpu: {
+    available: boolean;
+    reason: string;
+    /** Where no CUDA device can be used: the cards that NVIDIA's driver has nevertheless, by name. */
+    unusedCards?: string[];
+  };
   sharp?: { version: string; libvips: string };
 }
 
@@ -67,13 +74,26 @@ export async function inspect(): Promise<Inspection> {
   const { cores, instructionSets, instructionSet, availableMemory, devices } = description;
   const auto = chooseDevice();
   const model = header.cpus?.[0]?.model ?? 'unknown';
+  const available = auto.device !== 'cpu';
+  const unusedCards = available ? [] : await nvidiaCards();
   return {
     ...inspection,
     cpu: { model, cores, instructionSets, instructionSet, availableMemory },
     devices,
     auto,
-    gpu: { available: auto.device !== 'cpu', reason: auto.reason },
+    gpu: { available, reason: auto.reason, ...(unusedCards.length === 0 ? {} : { unusedCards }) },
   };
+}
+
+/** Names of the cards that the driver's own tool shows; none where there is no such tool. */
+async function nvidiaCards(): Promise<string[]> {
+  try {
+    const query = ['--query-gpu=name', '--format=csv,noheader'];
+    const { stdout } = await promisify(execFile)('nvidia-smi', query, { encoding: 'utf8', timeout: 10_000 });
+    return stdout.split('\n').flatMap((line) => line.trim() || []);
+  } catch {
+    return [];
+  }
 }
 
 function reportHeader(): { glibcVersionRuntime?: string; cpus?: { model: string }[] } {

@@ -1,4 +1,4 @@
-import { naflexPatchify } from '../kernels/index.js';
+import { naflexPatchify, Tensor } from '../kernels/index.js';
 import type { CaseSettings, KernelCase, Prepared } from './case.js';
 
 /** Pictures in, their size, patches of 16 out. */
@@ -10,7 +10,7 @@ const shapes: [width: number, height: number, maxPatches: number, patches: numbe
 const batch = 256;
 const patchSize = 16;
 
-/** Decoded pictures to packed patches, Pillow's resampling to the bit. */
+/** Decoded pictures, on the device already, to packed patches, Pillow's resampling to the bit. */
 export function patchifyCases(): KernelCase[] {
   return shapes.map(([width, height, maxPatches, patches]) => ({
     kernel: 'naflexPatchify',
@@ -34,13 +34,18 @@ async function prepare(settings: CaseSettings, width: number, height: number, ma
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     data[i] = ((i / 3 / width) % 192) + (state >>> 26);
   }
-  const images = Array.from({ length: settings.batch ?? batch }, () => ({ data, width, height, channels: 3 as const }));
   const { device, dtype } = settings;
+  // Each in memory of its own, so that none is read from a cache.
+  const images = Array.from({ length: settings.batch ?? batch }, () => ({
+    data: Tensor.from(data, [height, width, 3], { device }),
+  }));
   return {
     run: async () => {
       const { patches } = await naflexPatchify(images, { patchSize, maxPatches, device, dtype });
       return { patches };
     },
-    dispose: () => {},
+    dispose: () => {
+      for (const image of images) image.data.dispose();
+    },
   };
 }

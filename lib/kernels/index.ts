@@ -28,7 +28,7 @@ export {
 } from './layers.js';
 export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } from './layers-backward.js';
 export { type AdamwArguments, adamw, sumOfSquares } from './optimizer.js';
-export { type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
+export { type DevicePixels, type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
 export { mapPoolBackward, type ProbeArguments, probeKeys, probeKeysBackward } from './pooling.js';
 export type { KernelOptions } from './run.js';
 export { type SigmoidLossArguments, type SigmoidLossResult, sigmoidLoss } from './sigmoid-loss.js';

@@ -1,8 +1,9 @@
 import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
-import { native } from '../native.js';
+import { SiglipError } from '../errors.js';
+import { native, type TensorHandle } from '../native.js';
 import { checkPixels, type RawPixels } from '../processing/source.js';
-import { Tensor } from './tensor.js';
+import { Tensor, tensorArgument } from './tensor.js';
 import { measured } from './timing.js';
 
 /** Options of {@link naflexPatchify}. */
@@ -24,6 +25,35 @@ export interface NaflexPatchifyOptions {
   threads?: number;
 }
 
+/** Decoded pixels that are in a device's memory already, as a GPU's decoder leaves them. */
+export interface DevicePixels {
+  /** `uint8`, [height, width, channels], 1 to 4 channels as in {@link RawPixels}. It must live on the call's device. */
+  data: Tensor;
+}
+
+interface NativePixels {
+  data?: Uint8Array | Uint8ClampedArray;
+  tensor?: TensorHandle;
+  width: number;
+  height: number;
+  channels: number;
+}
+
+/** An image as the native function takes it: `tensor` in place of `data` where the device has the pixels. */
+function nativePixels(image: RawPixels | DevicePixels, argument: string): NativePixels {
+  if (!(image?.data instanceof Tensor)) return checkPixels(image as RawPixels, argument);
+  requireOptions(argument, image, ['data']);
+  const { shape } = image.data;
+  const [height, width, channels] = shape as [number, number, number];
+  if (shape.length !== 3 || height === 0 || width === 0 || channels < 1 || channels > 4)
+    throw new SiglipError(
+      'ERR_SIGLIP_SHAPE',
+      `${argument}.data: expected [height, width, channels] with 1 to 4 channels and no size 0, got [${shape.join(', ')}]`,
+      { details: { shape } },
+    );
+  return { tensor: tensorArgument(`${argument}.data`, image.data), height, width, channels };
+}
+
 function threeNumbers(argument: string, value: unknown, fallback: number): number[] {
   if (value === undefined) return [fallback, fallback, fallback];
   if (!Array.isArray(value) || value.length !== 3 || !value.every((entry) => Number.isFinite(entry)))
@@ -33,12 +63,13 @@ function threeNumbers(argument: string, value: unknown, fallback: number): numbe
 
 /**
  * Decoded pixels in, packed normalised patches out: resize, normalise, patchify and pack in one pass. Sizes follow
- * Hugging Face's NaFlex rule: the largest grid of the image's shape with at most `maxPatches` patches.
+ * Hugging Face's NaFlex rule: the largest grid of the image's shape with at most `maxPatches` patches. Pixels may be
+ * on the device already, which saves the copy; images of both kinds may be mixed.
  * @returns `patches` [Σ rows·columns, 3·patchSize²] in row, column, channel order; `spatialShapes` (rows, columns) of
  *   every image; `offsets`, prefix sums of patches, images + 1 entries
  */
 export async function naflexPatchify(
-  images: readonly RawPixels[],
+  images: readonly (RawPixels | DevicePixels)[],
   options: NaflexPatchifyOptions,
 ): Promise<{ patches: Tensor; spatialShapes: Int32Array; offsets: Int32Array }> {
   if (!Array.isArray(images)) throw wrongType('images', 'an array of decoded images', images);
@@ -52,7 +83,7 @@ export async function naflexPatchify(
   const deviation = threeNumbers('options.std', options.std, 0.5);
   if (deviation.some((value) => value <= 0)) throw wrongRange('options.std', 'positive numbers', deviation.join(', '));
 
-  const checked = images.map((image, index) => checkPixels(image, `images[${index}]`));
+  const checked = images.map((image, index) => nativePixels(image, `images[${index}]`));
   const targetSizes = new Int32Array(2 * images.length);
   const spatialShapes = new Int32Array(2 * images.length);
   const offsets = new Int32Array(images.length + 1);

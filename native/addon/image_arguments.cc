@@ -1,6 +1,7 @@
 #include "addon/image_arguments.h"
 
 #include "addon/arguments.h"
+#include "addon/handles.h"
 
 namespace siglip2::addon {
 namespace {
@@ -16,24 +17,39 @@ void read_three(const Napi::Value& value, const char* argument, double (&numbers
 
 }  // namespace
 
-DecodedImages to_decoded_images(const Napi::Object& object) {
+DecodedImages to_decoded_images(const Napi::Object& object, const Device* device) {
   DecodedImages decoded;
   const Napi::Array images = to_array(object.Get("images"), "images");
   for (std::uint32_t i = 0; i < images.Length(); ++i) {
     const Napi::Object image = to_object(images.Get(i), "images");
-    decoded.storage.push_back(to_bytes(image.Get("data"), "data"));
-    const ImageView view{decoded.storage.back().data(), to_integer(image.Get("width"), "width"),
-                         to_integer(image.Get("height"), "height"),
-                         static_cast<int>(to_integer(image.Get("channels"), "channels"))};
-    const bool fits =
-        view.width > 0 && view.height > 0 && view.channels >= 1 && view.channels <= 4 &&
-        view.width <= (std::int64_t{1} << 32) / view.height &&
-        static_cast<std::int64_t>(decoded.storage.back().size()) == view.width * view.height * view.channels;
+    ImageView view;
+    std::size_t bytes = 0;
+    if (device != nullptr && image.Has("tensor")) {
+      const auto tensor = from_handle<Tensor>(image.Get("tensor"), "tensor");
+      const std::string name = "images[" + std::to_string(i) + "].data";
+      if (tensor->dtype != DType::kUInt8)
+        throw Error(kErrorUnsupported, name + ": expected uint8, got " + name_of(tensor->dtype));
+      if (tensor->device != device)
+        throw Error(kErrorShape, name + ": is on device " + tensor->device->name() + ", not on " + device->name());
+      view.data = tensor->buffer.as<const std::uint8_t>();
+      view.on_device = true;
+      bytes = tensor->buffer.bytes();
+      decoded.tensors.push_back(tensor);
+    } else {
+      decoded.storage.push_back(to_bytes(image.Get("data"), "data"));
+      view.data = decoded.storage.back().data();
+      bytes = decoded.storage.back().size();
+    }
+    view.width = to_integer(image.Get("width"), "width");
+    view.height = to_integer(image.Get("height"), "height");
+    view.channels = static_cast<int>(to_integer(image.Get("channels"), "channels"));
+    const bool fits = view.width > 0 && view.height > 0 && view.channels >= 1 && view.channels <= 4 &&
+                      view.width <= (std::int64_t{1} << 32) / view.height &&
+                      static_cast<std::int64_t>(bytes) == view.width * view.height * view.channels;
     if (!fits)
-      throw Error(kErrorImage, "images[" + std::to_string(i) + "]: " + std::to_string(decoded.storage.back().size()) +
-                                   " bytes do not fit " + std::to_string(view.width) + " × " +
-                                   std::to_string(view.height) + " pixels of " + std::to_string(view.channels) +
-                                   " channels");
+      throw Error(kErrorImage, "images[" + std::to_string(i) + "]: " + std::to_string(bytes) + " bytes do not fit " +
+                                   std::to_string(view.width) + " × " + std::to_string(view.height) + " pixels of " +
+                                   std::to_string(view.channels) + " channels");
     decoded.images.push_back(view);
   }
   decoded.target_sizes = to_int32s(object.Get("targetSizes"), "targetSizes");

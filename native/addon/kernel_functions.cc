@@ -177,7 +177,8 @@ Napi::Value run_patchify(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
     arguments.set_device(find_device(to_string(arguments.get("device"), "device")));
-    auto decoded = std::make_shared<DecodedImages>(to_decoded_images(to_object(info[0], "arguments")));
+    auto decoded =
+        std::make_shared<DecodedImages>(to_decoded_images(to_object(info[0], "arguments"), &arguments.device()));
     const std::int64_t patch = to_integer(arguments.get("patchSize"), "patchSize", 1, 4096);
     const DType type = arguments.result_type(DType::kFloat32);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {

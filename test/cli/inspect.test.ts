@@ -1,8 +1,10 @@
 /** `siglip2 inspect`: the machine, and checkpoints. */
-import { writeFileSync } from 'node:fs';
+import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { gpuRows } from '../../lib/cli/commands/inspect.js';
 import { inspect } from '../../lib/index.js';
+import { Tensor } from '../../lib/kernels/index.js';
 import { checkpoint, checkpointWithNaN, documentOf, siglip2 } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
 
@@ -35,6 +37,64 @@ describe('without a model', () => {
     const model = await siglip2(['inspect', '--model', checkpoint, '--json'], { env });
     expect(documentOf(model)).toMatchObject({ error: { code: 'ERR_SIGLIP_NATIVE_NOT_FOUND' } });
     expect(model.code).toBe(1);
+  });
+});
+
+describe('GPUs', () => {
+  const facts = {
+    name: 'NVIDIA H200',
+    architecture: 'sm_90',
+    memoryBytes: 150_754_820_096,
+    freeBytes: 1_500_000_000,
+    multiprocessors: 132,
+    driverVersion: 13_010,
+    notice: 'cuBLASLt is missing',
+  };
+
+  it('are described in words', () => {
+    const cpu = { name: 'cpu', description: 'avx2' };
+    expect(gpuRows([cpu])).toEqual([]);
+    const other = { ...facts, driverVersion: 12_080, notice: '' };
+    const described = [
+      cpu,
+      { name: 'cuda', description: '', facts },
+      { name: 'cuda:1', description: '', facts: other },
+    ];
+    expect(gpuRows(described)).toEqual([
+      ['cuda', 'model', 'NVIDIA H200'],
+      ['', 'architecture', 'sm_90, 132 multiprocessors'],
+      ['', 'memory', '1.5 GB free of 151 GB'],
+      ['', 'driver', 'knows CUDA 13.1'],
+      ['', 'notice', 'cuBLASLt is missing'],
+      ['cuda:1', 'model', 'NVIDIA H200'],
+      ['', 'architecture', 'sm_90, 132 multiprocessors'],
+      ['', 'memory', '1.5 GB free of 151 GB'],
+      ['', 'driver', 'knows CUDA 12.8'],
+    ]);
+  });
+
+  it('that are emulated are among them once something has asked for them', async () => {
+    Tensor.from(new Float32Array(4), [2, 2], { device: 'simt' });
+    const rows = gpuRows((await inspect()).devices).filter(([, field]) => field !== 'notice');
+    expect(rows.slice(-3)).toEqual([
+      ['simt', 'model', 'emulated GPU, for tests'],
+      ['', 'architecture', expect.stringMatching(/^sm_80, \d+ multiprocessors$/)],
+      ['', 'memory', expect.stringMatching(/^[\d.]+ GB free of [\d.]+ GB$/)],
+    ]);
+  });
+
+  it('that the driver shows but nothing can use are named, with what to do', async () => {
+    const { gpu } = await inspect();
+    if (gpu.available) return; // the driver's tool is asked only where no card can be used
+    const folder = temporaryFolder({ 'nvidia-smi': '#!/bin/sh\necho "NVIDIA H200"\necho "NVIDIA L4"\n' });
+    chmodSync(path.join(folder, 'nvidia-smi'), 0o755);
+    const env = { PATH: `${folder}:${process.env.PATH}` };
+    const json = await siglip2(['inspect', '--json'], { env });
+    expect(documentOf(json)).toMatchObject({ gpu: { available: false, unusedCards: ['NVIDIA H200', 'NVIDIA L4'] } });
+    const text = await siglip2(['inspect'], { env });
+    expect(text.stdout).toContain(`not used   NVIDIA H200, NVIDIA L4: ${gpu.reason}`);
+    const none = await siglip2(['inspect'], { env: { PATH: temporaryFolder({}) } });
+    expect(none.stdout).not.toContain('not used ');
   });
 });
 

@@ -9,7 +9,7 @@ import { Tensor } from '../../lib/kernels/index.js';
 import { Random } from './random.js';
 
 // Results start as NaN. Read by the addon when it makes its first tensor.
-process.env.SIGLIP2_POISON = '1';
+process.env.SIGLIP2_POISON ??= '1';
 
 export type TestDevice = 'cpu' | 'simt' | 'cuda';
 /** Element types that activations may have. */
@@ -19,8 +19,11 @@ const requested = process.env.SIGLIP2_TEST_DEVICE ?? 'cpu';
 if (!['cpu', 'simt', 'cuda'].includes(requested)) throw new Error(`SIGLIP2_TEST_DEVICE: no such device: ${requested}`);
 /** The device under test. */
 export const testDevice = requested as TestDevice;
-/** An emulator takes milliseconds for what others do in microseconds: tests give it smaller shapes. */
-export const emulated = testDevice === 'simt';
+/**
+ * An emulator takes milliseconds for what others do in microseconds: tests give it smaller shapes. So do sanitizers:
+ * SIGLIP2_TEST_SHAPES=small.
+ */
+export const emulated = testDevice === 'simt' || process.env.SIGLIP2_TEST_SHAPES === 'small';
 /** What the device under test computes in. */
 export const activationTypes: readonly ActivationType[] = testDevice === 'cpu' ? ['float32'] : ['float32', 'bfloat16'];
 

@@ -117,9 +117,30 @@ function printInspection(terminal: Terminal, inspection: Inspection): void {
     table([
       ...devices.map(({ name, description }) => [name, description]),
       ...(auto === undefined ? [] : [['auto', `${auto.device} (${auto.reason})`]]),
-      ...(gpu.available ? [['gpu', gpu.reason]] : []),
+      ...(gpu.unusedCards === undefined
+        ? []
+        : [['not used', printable(`${gpu.unusedCards.join(', ')}: ${gpu.reason}`)]]),
     ]),
   );
+  const gpus = gpuRows(devices);
+  if (gpus.length > 0) section(terminal, 'GPUs', table(gpus));
+}
+
+/** What is known of GPUs, a few lines each, the emulated one included. */
+export function gpuRows(devices: Inspection['devices']): string[][] {
+  return devices.flatMap(({ name, facts }) => {
+    if (facts === undefined) return [];
+    const { driverVersion: version } = facts;
+    return [
+      [name, 'model', printable(facts.name)],
+      ['', 'architecture', `${facts.architecture}, ${plural(facts.multiprocessors, 'multiprocessor')}`],
+      ['', 'memory', `${bytes(facts.freeBytes)} free of ${bytes(facts.memoryBytes)}`],
+      ...(version === 0
+        ? []
+        : [['', 'driver', `knows CUDA ${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`]]),
+      ...(facts.notice === '' ? [] : [['', 'notice', printable(facts.notice)]]),
+    ];
+  });
 }
 
 function printCheckpoint(terminal: Terminal, summary: ModelSummary, description: CheckpointDescription): void {

@@ -28,13 +28,15 @@ enum class PixelLayout : std::uint8_t {
   kPlanar,   // output [images, 3·height·width], one target size for all images
 };
 
-// Decoded 8-bit pixels, interleaved, rows without padding, in host memory. One channel is grey, two grey and alpha,
-// four colour and alpha; alpha is ignored.
+// Decoded 8-bit pixels, interleaved, rows without padding. One channel is grey, two grey and alpha, four colour and
+// alpha; alpha is ignored.
 struct ImageView {
   const std::uint8_t* data = nullptr;
   std::int64_t width = 0;
   std::int64_t height = 0;
   int channels = 3;
+  // The pixels are in the device's memory, aligned to 16 bytes, not in the host's. The same on devices of the host.
+  bool on_device = false;
 };
 
 struct PatchifyImagesArgs {

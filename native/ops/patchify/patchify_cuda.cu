@@ -27,6 +27,10 @@
 //
 // Shared memory: 48 KB at most. The host chooses each image's width of tiles, rows of a step and staged groups to fit;
 // images shrunk so far that nothing fits (over some 200 times) go to a second kernel, a warp a pixel, unstaged.
+#include <cstdint>
+#include <deque>
+#include <vector>
+
 #include "cuda/dtype_switch.h"
 #include "cuda/kernels.h"
 #include "cuda/prim/launch.h"
@@ -64,20 +68,76 @@ struct DeviceTables {
 template <typename Arithmetic, typename T>
 void start(OpContext& context, const PatchifyImagesArgs& args, const PatchifyJobs& work, const DeviceTables& tables) {
   const auto size = [](const auto& table) { return static_cast<std::int64_t>(table.size()); };
-  const PatchifyImage& last = work.images.back();
   const PatchifyOutput<T> output = {args.output.as<T>(), args.output.stride,
                                     args.layout == PixelLayout::kPatches ? args.patch_size : 0};
   const auto launch_kernel = [&](const char* name, auto kernel, const PatchifyJob* jobs, std::int64_t count,
                                  std::int64_t shared_bytes) {
-    launch(context, name, kernel, {count, kPatchifyThreads, static_cast<std::size_t>(shared_bytes)},
-           {reads(tables.pixels, last.pixels + last.bytes), reads(tables.images, size(work.images)), reads(jobs, count),
-            reads(tables.taps, size(work.taps)), reads(tables.weights, size(work.weights)),
-            reads(tables.normalization, size(work.normalization)), writes(args.output)},
+    std::vector<Access> accesses = {reads(tables.images, size(work.images)),
+                                    reads(jobs, count),
+                                    reads(tables.taps, size(work.taps)),
+                                    reads(tables.weights, size(work.weights)),
+                                    reads(tables.normalization, size(work.normalization)),
+                                    writes(args.output)};
+    for (const PatchifyImage& image : work.images)
+      accesses.push_back(reads(tables.pixels + image.pixels, image.bytes));
+    launch(context, name, kernel, {count, kPatchifyThreads, static_cast<std::size_t>(shared_bytes)}, accesses,
            tables.pixels, tables.images, jobs, tables.taps, tables.weights, tables.normalization, output);
   };
   launch_kernel("patchify_strips", strips_kernel<Arithmetic, T>(args), tables.strips, size(work.strips),
                 work.shared_bytes);
   launch_kernel("patchify_far", patchify_far_kernel<Arithmetic, T>, tables.far_pixels, size(work.far_pixels), 0);
+}
+
+// The arguments, with those images of the device's memory that are filtered vertically first copied to the host, where
+// that is done: they are rare, and small.
+class HostForTall {
+ public:
+  HostForTall(OpContext& context, const PatchifyImagesArgs& args)
+      : args_(args), images_(args.images, args.images + args.count) {
+    for (std::int64_t i = 0; i < args.count; ++i) {
+      ImageView& image = images_[static_cast<std::size_t>(i)];
+      if (!image.on_device || !is_vertical_first(args, i)) continue;
+      image.on_device = false;
+      if (context.planning) continue;
+      auto& pixels = pixels_.emplace_back(static_cast<std::size_t>(image.width * image.height * image.channels));
+      runtime::copy_to_host(context, pixels.data(), image.data, pixels.size());
+      image.data = pixels.data();
+    }
+    args_.images = images_.data();
+  }
+  const PatchifyImagesArgs& args() const { return args_; }
+
+ private:
+  PatchifyImagesArgs args_;
+  std::vector<ImageView> images_;
+  std::deque<std::vector<std::uint8_t>> pixels_;
+};
+
+// Copies what is not there yet to the device, into one piece of memory, and tells the images where their pixels are: as
+// distances from that memory, which is returned, because a pointer that a kernel gets as a parameter is known to be one
+// to global memory.
+const unsigned char* place_pixels(OpContext& context, Scratch& scratch, const PatchifyImagesArgs& args,
+                                  PatchifyJobs& work) {
+  constexpr std::int64_t kAlignment = 16;
+  const auto room = [&](std::size_t i) {
+    return args.images[i].on_device ? 0 : (work.images[i].bytes + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  std::int64_t bytes = 0;
+  for (std::size_t i = 0; i < work.images.size(); ++i)
+    bytes += room(i);
+  auto* const memory = scratch.allocate<unsigned char>(bytes);
+  const auto address = [](const void* pointer) {
+    return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(pointer));
+  };
+  std::int64_t next = 0;
+  for (std::size_t i = 0; i < work.images.size(); ++i) {
+    PatchifyImage& image = work.images[i];
+    image.pixels = args.images[i].on_device ? address(work.pixels[i]) - address(memory) : next;
+    if (!context.planning && !args.images[i].on_device)
+      runtime::stage_to_device(context, memory + next, work.pixels[i], static_cast<std::size_t>(image.bytes));
+    next += room(i);
+  }
+  return memory;
 }
 
 // Planes cut into patches.
@@ -156,9 +216,13 @@ void cut_planes(OpContext& context, const float* pixels, std::int64_t images, co
 
 }  // namespace
 
-void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& args) {
+void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& requested) {
+  const HostForTall fetched(context, requested);
+  const PatchifyImagesArgs& args = fetched.args();
   PatchifyJobs work(args);
   if (!context.planning) work.fill();
+  Scratch scratch(context);
+  const unsigned char* const pixels = place_pixels(context, scratch, args, work);
   TablePack pack;
   const auto images = pack.add(work.images);
   const auto strips = pack.add(work.strips);
@@ -166,15 +230,7 @@ void patchify_images_cuda(OpContext& context, const PatchifyImagesArgs& args) {
   const auto taps = pack.add(work.taps);
   const auto weights = pack.add(work.weights);
   const auto normalization = pack.add(work.normalization);
-  Scratch scratch(context);
-  const TableMemory memory(context, scratch, pack, work.pixel_bytes);
-  auto* const pixels = memory.rest<unsigned char>();
-  if (!context.planning) {
-    for (std::size_t i = 0; i < work.images.size(); ++i) {
-      const PatchifyImage& image = work.images[i];
-      runtime::stage_to_device(context, pixels + image.pixels, work.pixels[i], static_cast<std::size_t>(image.bytes));
-    }
-  }
+  const TableMemory memory(context, scratch, pack);
   const DeviceTables tables = {pixels,          memory.at(images),  memory.at(strips),       memory.at(far_pixels),
                                memory.at(taps), memory.at(weights), memory.at(normalization)};
   with_activation_type(args.output.dtype, [&](auto type) {

@@ -90,8 +90,6 @@ PatchifyJobs::PatchifyJobs(const PatchifyImagesArgs& args) : args_(args) {
     }
     image.row_bytes = source.width * source.channels;
     image.bytes = image.row_bytes * image.height;
-    image.pixels = pixel_bytes;
-    pixel_bytes += divide_up(image.bytes, 16) * 16;
     image.output_width = static_cast<std::int32_t>(target_width / patch * patch);
     image.output_height = static_cast<std::int32_t>(target_height / patch * patch);
     image.output_row = output_row;

@@ -31,7 +31,7 @@ struct alignas(16) PatchifyWeights {
 };
 
 struct alignas(16) PatchifyImage {
-  std::int64_t pixels;      // its first byte in the memory of all pixels, a multiple of 16
+  std::int64_t pixels;      // its first byte, from the kernels' `pixels` on, a multiple of 16; set by place_pixels()
   std::int64_t bytes;       // of its pixels
   std::int64_t row_bytes;   // of one row
   std::int64_t output_row;  // its first row of the output
@@ -76,9 +76,8 @@ class PatchifyJobs {
   std::vector<PatchifyWeights> weights;
   // kPil: [3, 256], the value of each byte. kFloat: value · normalization[c] + normalization[3 + c].
   std::vector<float> normalization = std::vector<float>(kNormalizationFloats);
-  std::vector<const std::uint8_t*> pixels;  // of each image, in host memory; valid after fill()
-  std::int64_t pixel_bytes = 0;
-  std::int64_t shared_bytes = 0;  // of a block of `strips`
+  std::vector<const std::uint8_t*> pixels;  // of each image, where args has them or in host memory; valid after fill()
+  std::int64_t shared_bytes = 0;            // of a block of `strips`
 
  private:
   struct Axis {

@@ -4,6 +4,8 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import type { Device } from '../../../lib/device.js';
+import { type DevicePixels, naflexPatchify, type RawPixels, Tensor } from '../../../lib/kernels/index.js';
 import { loadNative, type NativeImages, native } from '../../../lib/native.js';
 import { largestDifference } from '../../support/compare.js';
 import { emulated, runSeed, testDevice, threadCounts } from '../../support/devices.js';
@@ -170,6 +172,66 @@ describe('patchify against the reference', () => {
     expect(await refused([image], [[16, 16]], { deviation: [1, 0, 1] })).toMatch(/SHAPE: .*deviation of channel 1/);
     const wide = { data: new Uint8Array((1 << 20) + 1), width: (1 << 20) + 1, height: 1, channels: 1 };
     expect(await refused([wide], [[16, 16]], {})).toMatch(/ERR_SIGLIP_IMAGE: .*image 0 .* got 1 x 1048577/);
+  });
+});
+
+describe('pixels that are on the device', () => {
+  const options = { patchSize: 4, maxPatches: 12, device: testDevice };
+  const onDevice = ({ data, height, width, channels }: Image, device: Device = testDevice): DevicePixels => ({
+    data: Tensor.from(data, [height, width, channels], { device }),
+  });
+  const refusal = (images: unknown[]) =>
+    naflexPatchify(images as RawPixels[], options).then(
+      () => 'resolved',
+      (error: { code?: string; message: string }) => `${error.code}: ${error.message}`,
+    );
+
+  it.each(['pil', 'float'] as const)('make what pixels of the host make, mixed with those, %s', async (mode) => {
+    // Any width, so that rows begin anywhere; one so tall that Pillow filters it vertically first; one shrunk so far that
+    // another kernel takes it.
+    const images = [
+      noise(37, 23, 3, 1),
+      noise(9, 50, 4, 2),
+      noise(24, 24, 1, 3),
+      noise(301, 2, 3, 4),
+      noise(3, 5, 2, 5),
+      noise(2, 4000, 3, 6),
+    ] as (Image & RawPixels)[];
+    const expected = await naflexPatchify(images, { ...options, mode });
+    const values = await expected.patches.read();
+    expect(new Set(values).size).toBeGreaterThan(100);
+    for (const kept of [[], [0, 3], [1, 2, 4], [5]]) {
+      const mixed = images.map((image, i) => (kept.includes(i) ? image : onDevice(image)));
+      const actual = await naflexPatchify(mixed, { ...options, mode });
+      expect(largestDifference(await actual.patches.read(), values)).toBe(0);
+      expect(actual.spatialShapes).toEqual(expected.spatialShapes);
+      for (const { data } of mixed) if (data instanceof Tensor) data.dispose();
+    }
+  });
+
+  it('may be disposed of once the call is made', async () => {
+    const image = noise(40, 30, 3, 7) as Image & RawPixels;
+    const moved = onDevice(image);
+    const running = naflexPatchify([moved], options);
+    moved.data.dispose();
+    const expected = await naflexPatchify([image], options);
+    expect(largestDifference(await (await running).patches.read(), await expected.patches.read())).toBe(0);
+    expect(await refusal([moved])).toMatch(/ERR_SIGLIP_DISPOSED/);
+  });
+
+  it('must be bytes of three dimensions on the device of the call', async () => {
+    const image = noise(4, 5, 3, 8);
+    expect(await refusal([onDevice(image, 'reference')])).toMatch(
+      /ERR_SIGLIP_SHAPE: images\[0\]\.data: is on device reference, not on /,
+    );
+    const shaped = (shape: number[]) => ({ data: Tensor.from(image.data, shape, { device: testDevice }) });
+    for (const shape of [[60], [20, 3], [1, 4, 5, 3], [4, 3, 5]])
+      expect(await refusal([onDevice(image), shaped(shape)])).toMatch(/ERR_SIGLIP_SHAPE: images\[1\]\.data: .*\[/);
+    const empty = { data: Tensor.from(new Uint8Array(0), [0, 5, 3], { device: testDevice }) };
+    expect(await refusal([empty])).toMatch(/ERR_SIGLIP_SHAPE: .*\[0, 5, 3\]/);
+    const floats = { data: Tensor.from(new Float32Array(60), [4, 5, 3], { device: testDevice }) };
+    expect(await refusal([floats])).toMatch(/ERR_SIGLIP_UNSUPPORTED: images\[0\]\.data: .*uint8.*float32/);
+    expect(await refusal([{ ...onDevice(image), width: 5 }])).toMatch(/images\[0\].*width/);
   });
 });
 
