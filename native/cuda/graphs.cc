@@ -89,13 +89,14 @@ bool Graphs::records() {
 bool Graphs::hold() {
   if (!holding_) return false;
   std::erase_if(candidates_, [&](const Recording* recording) { return !sequence_.continues(recording->sequence); });
-  if (candidates_.empty()) start_held();
-  return true;
+  if (!candidates_.empty()) return true;
+  start_held(sequence_.size() - 1);
+  return false;
 }
 
-void Graphs::start_held() {
+void Graphs::start_held(std::size_t count) {
   holding_ = false;
-  for (std::size_t i = 0; i < sequence_.size(); ++i) {
+  for (std::size_t i = 0; i < count; ++i) {
     if (const Upload* const upload = sequence_.upload(i))
       device_.staging().to_device(upload->to, upload_data_.data() + upload->place, upload->bytes);
     else
@@ -132,11 +133,11 @@ void Graphs::upload(void* to, const void* host, std::size_t bytes) {
     finish();
   } else if (records()) {
     sequence_.append_upload(to, bytes);
-    if (holding_) {
+    if (hold()) {
       upload_data_.resize(sequence_.upload_bytes());
       std::memcpy(upload_data_.data() + sequence_.upload(sequence_.size() - 1)->place, host, bytes);
+      return;
     }
-    if (hold()) return;
   }
   device_.staging().to_device(to, host, bytes);
 }
@@ -163,7 +164,7 @@ void Graphs::finish() {
   if (holding_ && found != candidates_.end()) {
     repeat(**found);
   } else {
-    if (holding_) start_held();
+    if (holding_) start_held(sequence_.size());
     remember();
   }
   begin_sequence();
@@ -171,7 +172,7 @@ void Graphs::finish() {
 
 void Graphs::forget() noexcept {
   try {
-    if (recording_ && holding_) start_held();
+    if (recording_ && holding_) start_held(sequence_.size());
   } catch (...) {
     failure_ = std::current_exception();
   }
@@ -198,7 +199,7 @@ void Graphs::repeat(Recording& recording) {
   recordings_.splice(recordings_.begin(), recordings_, std::find_if(recordings_.begin(), recordings_.end(), is));
   if (recording.graph == nullptr && !recording.refused) recording.refused = !capture(recording);
   if (recording.graph != nullptr && launch(recording)) return drop_least_recent(true);
-  start_held();
+  start_held(sequence_.size());
 }
 
 // What fails here fails again when the work is started one by one, if it is worth a message: so errors are forgotten.

@@ -65,9 +65,9 @@ class Graphs {
   void begin_sequence();
   // Whether the next piece of work becomes part of a sequence.
   bool records();
-  // Whether the last piece of the sequence needs no start any more.
+  // Whether the last piece of the sequence is held back. If not, all before it has been started.
   bool hold();
-  void start_held();
+  void start_held(std::size_t count);
   // After an error no part of the pass is repeated.
   void check(cudaError_t status, const char* what);
   void remember();
