@@ -105,6 +105,18 @@ std::size_t Device::planned_bytes() const {
   return arena_.planned() + (table_.planned_bytes != nullptr ? table_.planned_bytes(state_) : 0);
 }
 
+void Device::begin_pass() {
+  if (table_.begin_pass != nullptr) table_.begin_pass(state_);
+}
+
+void Device::end_pass() {
+  if (table_.end_pass != nullptr) table_.end_pass(state_);
+}
+
+void Device::abandon_pass() noexcept {
+  if (table_.abandon_pass != nullptr) table_.abandon_pass(state_);
+}
+
 void Device::require_memory(std::size_t bytes) const {
   if (library_ == nullptr) return require_host_memory(bytes);
   DeviceFacts facts;

@@ -40,6 +40,10 @@ class Device {
   void start_planning();
   void start_running();
   std::size_t planned_bytes() const;
+  // Around the running; see OpTable::begin_pass.
+  void begin_pass();
+  void end_pass();
+  void abandon_pass() noexcept;
   // Throws ERR_SIGLIP_OUT_OF_MEMORY, with requested and free bytes, when the device cannot hold that many bytes more.
   void require_memory(std::size_t bytes) const;
 

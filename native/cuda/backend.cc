@@ -34,6 +34,9 @@ OpTable make_table(const char* name) {
     state.scratch_capacity = state.scratch_peak;
   };
   table.planned_bytes = [](void* device) { return static_cast<DeviceState*>(device)->scratch_peak; };
+  table.begin_pass = runtime::begin_pass;
+  table.end_pass = runtime::end_pass;
+  table.abandon_pass = runtime::abandon_pass;
   fill_kernels(table);
   return table;
 }

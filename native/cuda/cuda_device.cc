@@ -38,8 +38,10 @@ void* MemoryPool::allocate(CudaDevice& device, std::size_t bytes) {
   }
   void* memory = nullptr;
   cudaError_t status = cudaMalloc(&memory, wanted);
-  if (status == cudaErrorMemoryAllocation && !kept_.empty()) {
+  if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
+    // Graphs lie in the device's memory, too.
+    device.graphs().forget();
     free_kept();
     status = cudaMalloc(&memory, wanted);
   }
@@ -61,10 +63,11 @@ void MemoryPool::release(CudaDevice& device, void* memory) noexcept {
   if (kept_bytes_ + size <= device.properties().totalGlobalMem / kMostKept) {
     kept_.emplace(size, memory);
     kept_bytes_ += size;
-  } else if (cudaFree(memory) != cudaSuccess) {
-    // Of a dead device, whose memory goes with the process, or the next call meets it again.
-    (void)cudaGetLastError();
+    return;
   }
+  device.graphs().forget();
+  // An error is of a dead device, whose memory goes with the process, or the next call meets it again.
+  if (cudaFree(memory) != cudaSuccess) (void)cudaGetLastError();
 }
 
 void MemoryPool::free_kept() noexcept {

@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include "cuda/backend.h"
+#include "cuda/graphs.h"
 #include "cuda/matmul_plans.h"
 #include "cuda/staging.h"
 
@@ -67,6 +68,8 @@ class CudaDevice : public DeviceState {
   const cudaDeviceProp& properties() const { return properties_; }
   MemoryPool& memory() { return memory_; }
   Staging& staging() { return *staging_; }
+  // All work goes to the stream through them; see there.
+  Graphs& graphs() { return graphs_; }
   // On the calling thread's device; made on first use.
   MatmulPlans& matmul_plans();
 
@@ -87,6 +90,7 @@ class CudaDevice : public DeviceState {
   std::unique_ptr<CUstream_st, cudaError_t (*)(cudaStream_t)> stream_{nullptr, cudaStreamDestroy};
   MemoryPool memory_;
   std::unique_ptr<Staging> staging_;
+  Graphs graphs_{*this};
   std::mutex matmul_mutex_;
   std::unique_ptr<MatmulPlans> matmul_plans_;
   std::atomic<const char*> recent_[kRecent] = {};

@@ -62,23 +62,25 @@ void release(void* state, void* memory) noexcept {
 }
 
 void copy_to_device(OpContext& context, void* device, const void* host, std::size_t bytes) {
-  enter(context).staging().to_device(device, host, bytes);
+  if (bytes != 0) enter(context).graphs().upload(device, host, bytes);
 }
 
 void copy_to_host(OpContext& context, void* host, const void* device, std::size_t bytes) {
-  enter(context).staging().to_host(host, device, bytes);
+  CudaDevice& from = enter(context);
+  from.graphs().finish();
+  from.staging().to_host(host, device, bytes);
 }
 
 void copy_on_device(OpContext& context, void* to, const void* from, std::size_t bytes) {
   CudaDevice& device = enter(context);
   if (bytes == 0) return;
-  device.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, device.stream()), "copy on the device");
+  device.graphs().queue(DeviceCopy{to, from, bytes});
 }
 
 void fill_zero(OpContext& context, void* memory, std::size_t bytes) {
   CudaDevice& device = enter(context);
   if (bytes == 0) return;
-  device.check(cudaMemsetAsync(memory, 0, bytes, device.stream()), "cudaMemset");
+  device.graphs().queue(ZeroFill{memory, bytes});
 }
 
 void stage_to_device(OpContext& context, void* device, const void* host, std::size_t bytes) {
@@ -86,14 +88,27 @@ void stage_to_device(OpContext& context, void* device, const void* host, std::si
 }
 
 void launch(OpContext& context, const char* name, const void* kernel, std::int64_t blocks, std::int64_t blocks_y,
-            int threads, std::size_t shared_bytes, void** arguments) {
+            int threads, std::size_t shared_bytes, void** arguments, const std::size_t* argument_bytes) {
   CudaDevice& device = enter(context);
   if (shared_bytes > kPlainSharedBytes) allow_shared_memory(device, name, kernel, shared_bytes);
   device.started(name);
-  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(blocks_y));
-  device.check(
-      cudaLaunchKernel(kernel, grid, dim3(static_cast<unsigned>(threads)), arguments, shared_bytes, device.stream()),
-      name);
+  device.graphs().queue(KernelLaunch{name, kernel, blocks, blocks_y, threads, shared_bytes}, arguments, argument_bytes);
+}
+
+void begin_pass(void* state) {
+  auto& device = *static_cast<CudaDevice*>(state);
+  device.enter();
+  device.graphs().begin();
+}
+
+void end_pass(void* state) {
+  auto& device = *static_cast<CudaDevice*>(state);
+  device.enter();
+  device.graphs().end();
+}
+
+void abandon_pass(void* state) noexcept {
+  static_cast<CudaDevice*>(state)->graphs().abandon();
 }
 
 int multiprocessors(const OpContext& context) {
@@ -106,6 +121,7 @@ std::size_t l2_bytes(const OpContext& context) {
 
 void timer_start(OpContext& context) {
   CudaDevice& device = enter(context);
+  device.graphs().finish();
   if (device.timer_start == nullptr) device.check(cudaEventCreate(&device.timer_start), "cudaEventCreate");
   if (device.timer_stop == nullptr) device.check(cudaEventCreate(&device.timer_stop), "cudaEventCreate");
   device.check(cudaEventRecord(device.timer_start, device.stream()), "cudaEventRecord");
@@ -113,6 +129,7 @@ void timer_start(OpContext& context) {
 
 double timer_stop(OpContext& context) {
   CudaDevice& device = enter(context);
+  device.graphs().finish();
   device.check(cudaEventRecord(device.timer_stop, device.stream()), "cudaEventRecord");
   device.check(cudaEventSynchronize(device.timer_stop), "waiting for queued work");
   float milliseconds = 0;
@@ -124,7 +141,7 @@ void flush_l2(OpContext& context) {
   CudaDevice& device = enter(context);
   const std::size_t bytes = 2 * l2_bytes(context);
   if (device.flush_memory == nullptr) device.flush_memory = allocate(&device, bytes);
-  device.check(cudaMemsetAsync(device.flush_memory, 0, bytes, device.stream()), "cudaMemset");
+  device.graphs().queue(ZeroFill{device.flush_memory, bytes});
 }
 
 }  // namespace siglip2::cuda::runtime

@@ -136,11 +136,16 @@ MatmulPlans::PlanPointer MatmulPlans::make(const MatmulArgs& args, const void* b
   return plan;
 }
 
-bool MatmulPlans::run(const MatmulArgs& args, const void* bias, void* workspace) {
+MatmulPlans::PlanPointer& MatmulPlans::plan_of(const MatmulArgs& args, const void* bias) {
+  const Key key = key_of(args, bias);
+  const auto known = plans_.find(key);
+  if (known != plans_.end()) return known->second;
   if (plans_.size() >= kMostPlans) plans_.clear();
-  const auto [entry, fresh] = plans_.try_emplace(key_of(args, bias));
-  PlanPointer& plan = entry->second;
-  if (fresh) plan = make(args, bias);
+  return plans_[key] = make(args, bias);
+}
+
+bool MatmulPlans::start(const MatmulArgs& args, const void* bias, void* workspace) {
+  const PlanPointer& plan = plan_of(args, bias);
   if (plan == nullptr) return false;
   if (bias != nullptr &&
       library_->description_set(plan->description, cublaslt::kBiasPointer, &bias, sizeof(bias)) != cublaslt::kSuccess)
@@ -148,15 +153,18 @@ bool MatmulPlans::run(const MatmulArgs& args, const void* bias, void* workspace)
   const float one = 1;
   const float zero = 0;
   const bool adds = args.c.data != nullptr;
-  device_.started("cublasLtMatmul");
-  const int status = library_->matmul(handle_, plan->description, &one, args.b.data, plan->a, args.a.data, plan->b,
-                                      adds ? &one : &zero, adds ? args.c.data : args.d.data, plan->c, args.d.data,
-                                      plan->d, &plan->algorithm, workspace, workspace_bytes(), device_.stream());
-  if (status == cublaslt::kSuccess) return true;
+  return library_->matmul(handle_, plan->description, &one, args.b.data, plan->a, args.a.data, plan->b,
+                          adds ? &one : &zero, adds ? args.c.data : args.d.data, plan->c, args.d.data, plan->d,
+                          &plan->algorithm, workspace, workspace_bytes(), device_.stream()) == cublaslt::kSuccess;
+}
+
+bool MatmulPlans::run(const MatmulArgs& args, const void* bias, void* workspace) {
+  if (!knows(args, bias)) return false;
+  if (start(args, bias, workspace)) return true;
   // Either the device is dead, and then this throws, or the algorithm does not run here after all.
   const cudaError_t state = cudaStreamQuery(device_.stream());
   if (state != cudaErrorNotReady) device_.check(state, "cublasLtMatmul");
-  plan = nullptr;
+  plan_of(args, bias) = nullptr;
   return false;
 }
 
@@ -175,7 +183,7 @@ bool matmul(OpContext& context, const MatmulArgs& args) {
     convert_cuda(context, {ConstMatrixView(args.bias, DType::kFloat32, 1, args.d.columns, args.d.columns), rounded});
     bias = rounded.data;
   }
-  return !context.planning && plans.run(args, bias, workspace);
+  return !context.planning && device.graphs().queue(Product{args, bias, workspace});
 }
 
 }  // namespace siglip2::cuda

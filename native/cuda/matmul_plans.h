@@ -26,7 +26,12 @@ class MatmulPlans {
   const std::string& notice() const { return notice_; }
   std::size_t workspace_bytes() const;
 
-  // See matmul() in cuda/cublaslt.h; `bias` is in the type of d.
+  // Whether there is an algorithm for such a product. `bias`, here and below, is in the type of d.
+  bool knows(const MatmulArgs& args, const void* bias) { return plan_of(args, bias) != nullptr; }
+  // Queues a product that is known, and asks nothing else of the stream, so that it may be capturing. False when
+  // cuBLASLt refuses.
+  bool start(const MatmulArgs& args, const void* bias, void* workspace);
+  // See matmul() in cuda/cublaslt.h.
   bool run(const MatmulArgs& args, const void* bias, void* workspace);
 
  private:
@@ -43,6 +48,7 @@ class MatmulPlans {
 
   static Key key_of(const MatmulArgs& args, const void* bias);
   PlanPointer make(const MatmulArgs& args, const void* bias);
+  PlanPointer& plan_of(const MatmulArgs& args, const void* bias);
 
   CudaDevice& device_;
   const cublaslt::Library* library_ = nullptr;

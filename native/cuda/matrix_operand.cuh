@@ -137,24 +137,28 @@ struct FloatTile {
 #pragma unroll
       for (int i = thread; i < kRows * kDepth; i += kThreads) {
         const int row = i / kDepth, k = i % kDepth;
-        const bool exists = in_bounds(first_row + row < operand.rows) && in_bounds(depth + k < operand.columns);
+        const bool row_exists = in_bounds(first_row + row < operand.rows);
+        const bool depth_exists = in_bounds(depth + k < operand.columns);
         async_copy_small<4>(tile + k * kLine + row, operand.data + (first_row + row) * operand.stride + depth + k,
-                            exists);
+                            row_exists && depth_exists);
       }
     } else if (operand.copy_bytes == 16) {
 #pragma unroll
       for (int i = thread; i < kRows * kDepth / 4; i += kThreads) {
         const int k = i / (kRows / 4), row = i % (kRows / 4) * 4;
-        const bool exists = in_bounds(depth + k < operand.rows) && in_bounds(first_row + row < operand.columns);
-        async_copy_16(tile + k * kLine + row, operand.data + (depth + k) * operand.stride + first_row + row, exists);
+        const bool depth_exists = in_bounds(depth + k < operand.rows);
+        const bool row_exists = in_bounds(first_row + row < operand.columns);
+        async_copy_16(tile + k * kLine + row, operand.data + (depth + k) * operand.stride + first_row + row,
+                      row_exists && depth_exists);
       }
     } else {
 #pragma unroll
       for (int i = thread; i < kRows * kDepth; i += kThreads) {
         const int k = i / kRows, row = i % kRows;
-        const bool exists = in_bounds(depth + k < operand.rows) && in_bounds(first_row + row < operand.columns);
+        const bool depth_exists = in_bounds(depth + k < operand.rows);
+        const bool row_exists = in_bounds(first_row + row < operand.columns);
         async_copy_small<4>(tile + k * kLine + row, operand.data + (depth + k) * operand.stride + first_row + row,
-                            exists);
+                            row_exists && depth_exists);
       }
     }
   }

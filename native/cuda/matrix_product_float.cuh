@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
   const std::int64_t depth = depth_left < grid.part_depth ? depth_left : grid.part_depth;
   const int slabs = static_cast<int>((depth + Shape::kDepth - 1) / Shape::kDepth);
   const auto load_slab = [&](int slab) {
-    if (slab < slabs) {
+    if (in_bounds(slab < slabs)) {
       float* const stage = stages + slab % Shape::kStages * kStageElements;
       ATile::load(stage, a, position.first_row, first_depth + slab * Shape::kDepth);
       BTile::load(stage + ATile::kElements, b, position.first_column, first_depth + slab * Shape::kDepth);

@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(Shape::kThreads, kAligned ? Shape::kBlocks : 1
   const TensorTileLoader<Shape::kColumns, Shape::kDepth, Shape::kThreads, kBTransposed, kAligned> b_loader(
       b, position.first_column);
   const auto load_slab = [&](int slab) {
-    if (slab < slabs) {
+    if (in_bounds(slab < slabs)) {
       bfloat16* const stage = stages + slab % Shape::kStages * kStageElements;
       a_loader.load(stage, first_depth + slab * Shape::kDepth);
       b_loader.load(stage + ATile::kElements, first_depth + slab * Shape::kDepth);

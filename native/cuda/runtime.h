@@ -23,9 +23,15 @@ void fill_zero(OpContext& context, void* device, std::size_t bytes);
 // Queues the copy of host memory that may be changed or freed as soon as this returns, through pinned staging memory.
 void stage_to_device(OpContext& context, void* device, const void* host, std::size_t bytes);
 
-// Starts a kernel; `arguments` are the addresses of its parameters, ended by null. Throws ERR_SIGLIP_CUDA.
+// Starts a kernel; `arguments` are the addresses of its parameters, ended by null, and `argument_bytes` their sizes.
+// Throws ERR_SIGLIP_CUDA.
 void launch(OpContext& context, const char* name, const void* kernel, std::int64_t blocks, std::int64_t blocks_y,
-            int threads, std::size_t shared_bytes, void** arguments);
+            int threads, std::size_t shared_bytes, void** arguments, const std::size_t* argument_bytes);
+
+// See OpTable.
+void begin_pass(void* device);
+void end_pass(void* device);
+void abandon_pass(void* device) noexcept;
 
 // Streaming multiprocessors of the device, for grids that fill it; and bytes of its L2 cache.
 int multiprocessors(const OpContext& context);

@@ -39,7 +39,14 @@ void Pass::run(Device& device, DType activation_type, int threads, const CancelT
   require_host_memory(2 * result_bytes);
   device.start_running();
   Pass pass(device, activation_type, threads, cancel, false);
-  body(pass);
+  device.begin_pass();
+  try {
+    body(pass);
+    device.end_pass();
+  } catch (...) {
+    device.abandon_pass();
+    throw;
+  }
 }
 
 std::size_t Pass::plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body) {

@@ -27,15 +27,19 @@ async function run(program: string, ...options: string[]): Promise<string> {
 describe('benchmarks', () => {
   it('are found', () => expect(programs.length).toBeGreaterThanOrEqual(11));
 
-  it.each(programs)('%s', async (program) => {
-    const before = readdirSync(results);
-    const markdown = await run(program, '--smoke');
-    expect(markdown).toMatch(/^# .*\n\n\d{4}-\d\d-\d\d, commit /);
-    expect(markdown).toMatch(/\n\| ---[^\n]*\n\| [^\n]*\d[^\n]* \|\n/);
-    expect(markdown).toMatch(/\n## Checks of the outputs\n\n- \S/);
-    expect(markdown).not.toMatch(/NaN|undefined|Infinity/);
-    expect(readdirSync(results)).toEqual(before);
-  });
+  it.each(programs)(
+    '%s',
+    async (program) => {
+      const before = readdirSync(results);
+      const markdown = await run(program, '--smoke');
+      expect(markdown).toMatch(/^# .*\n\n\d{4}-\d\d-\d\d, commit /);
+      expect(markdown).toMatch(/\n\| ---[^\n]*\n\| [^\n]*\d[^\n]* \|\n/);
+      expect(markdown).toMatch(/\n## Checks of the outputs\n\n- \S/);
+      expect(markdown).not.toMatch(/NaN|undefined|Infinity/);
+      expect(readdirSync(results)).toEqual(before);
+    },
+    300_000,
+  );
 });
 
 describe('make-checkpoint.mjs', () => {

@@ -41,7 +41,8 @@ describe('an aborted signal', () => {
 });
 
 describe('a signal that fires', () => {
-  it('during a pass stops it between two operations, and the model goes on working', async () => {
+  // Tried again where others take the processor: the timer may fire when the pass is over.
+  it('during a pass stops it between two operations, and the model goes on working', { retry: 4 }, async () => {
     const small = visionInput(model.config, [1, 2]);
     const before = await model.vision.forward(small);
     const started = performance.now();

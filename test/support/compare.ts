@@ -19,9 +19,12 @@ export function sameBits(actual: Float32Array, expected: Float32Array): boolean 
   return bytes(actual).equals(bytes(expected));
 }
 
-/** Largest difference, relative to the largest expected magnitude. */
-export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let magnitude = 0;
+/**
+ * Largest difference, relative to the largest expected magnitude. Where few results are sums whose terms may all but
+ * cancel, `terms` says of what size such sums are: rounding is relative to that.
+ */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>, terms = 0): number {
+  let magnitude = terms;
   for (let i = 0; i < expected.length; i++) magnitude = Math.max(magnitude, Math.abs(expected[i] as number));
   const difference = largestDifference(actual, expected);
   return difference === 0 ? 0 : difference / magnitude;

@@ -176,7 +176,7 @@ it('killed twenty times while it saves, a training loses no save that was comple
   await trainer.save(folder);
   // What the killed ones left has been cleared away.
   expect(readdirSync(folder).filter((name) => name.startsWith('.') && /safetensors/.test(name))).toEqual([]);
-}, 120_000);
+}, 400_000);
 
 it('folders without a whole training are refused, naming what is wrong', async () => {
   const code = 'ERR_SIGLIP_CHECKPOINT';

@@ -264,7 +264,7 @@ describe('memory', () => {
     const plan = await trainer.memory({ examples: 100_000, maxPatches: 256 });
     expect(plan.totalBytes).toBeGreaterThan(1e11);
     await expectSiglipError(() => trainer.memory({ examples: 10_000_000 }), 'ERR_SIGLIP_SHAPE', '2147483647 tokens');
-  });
+  }, 300_000);
 });
 
 describe('mistakes', () => {

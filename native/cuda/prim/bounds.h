@@ -1,5 +1,5 @@
 // The condition of a bounds check, marked as one: `if (in_bounds(row < rows))`. Mutation tests make each of them true
-// in turn and expect the emulated device to notice the access that follows.
+// in turn and expect the emulated device to notice the access that follows, or the result to be wrong.
 #pragma once
 
 #include "cuda/prim/site.h"

@@ -54,6 +54,17 @@ struct LaunchShape {
   std::int64_t blocks_y = 1;  // at most 65535
 };
 
+// Zeroes the bytes of a value that mean nothing, where the compiler can: so equal arguments are equal as bytes, and a
+// sequence of launches can be known again (cuda/graphs.h).
+template <typename T>
+void clear_padding([[maybe_unused]] T& value) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(&value);
+#endif
+#endif
+}
+
 // Queues kernel(args…) on the context's stream. Throws ERR_SIGLIP_CUDA when it cannot be started.
 template <typename... Parameters, typename... Arguments>
 void launch(OpContext& context, const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
@@ -77,9 +88,11 @@ void launch(OpContext& context, const char* name, void (*kernel)(Parameters...),
 #else
   // The runtime wants the address of each argument, in the kernel's own type.
   [&](Parameters... parameters) {
+    (clear_padding(parameters), ...);
     void* addresses[] = {&parameters..., nullptr};
+    const std::size_t bytes[] = {sizeof(parameters)..., 0};
     runtime::launch(context, name, reinterpret_cast<const void*>(kernel), shape.blocks, shape.blocks_y, shape.threads,
-                    shape.shared_bytes, addresses);
+                    shape.shared_bytes, addresses, bytes);
   }(static_cast<Parameters>(arguments)...);
 #endif
 }

@@ -49,9 +49,10 @@ struct GeneralTiling {
 template <int kTile, typename T>
 __device__ __forceinline__ void load_rows(float* to, Rows<const T> from, int valid, int head_dim, int row_floats) {
   for (int row = warp_index(); row < kTile; row += kGeneralWarps) {
+    const bool row_exists = in_bounds(row < valid);
     for (int column = lane_index(); column < row_floats; column += kWarpSize) {
       float value = 0.0f;
-      if (in_bounds(row < valid && column < head_dim)) value = to_float(from.data[row * from.stride + column]);
+      if (row_exists && in_bounds(column < head_dim)) value = to_float(from.data[row * from.stride + column]);
       to[row * row_floats + column] = value;
     }
   }
@@ -131,12 +132,13 @@ __device__ __forceinline__ void store_gradient(Rows<T> to, const LaneGradient<Sh
 #pragma unroll
   for (int i = 0; i < Shape::kGradientRows; ++i) {
     const int row = lane / Shape::kColumnLanes * Shape::kGradientRows + i;
+    const bool row_exists = in_bounds(row < valid);
 #pragma unroll
     for (int v = 0; v < Shape::kVectors; ++v) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int column = (lane % Shape::kColumnLanes + v * Shape::kColumnLanes) * 4 + e;
-        if (in_bounds(row < valid && column < head_dim))
+        if (row_exists && in_bounds(column < head_dim))
           to.data[row * to.stride + column] = from_float<T>(gradient[i][v][e] * factor);
       }
     }
@@ -180,12 +182,13 @@ __device__ __forceinline__ void finish_rows_general(const Operands<T>& operands,
 #pragma unroll
     for (int i = 0; i < Shape::kScoreRows; ++i) {
       const int row = lane / 8 + 4 * i;
+      const bool row_exists = in_bounds(warp_row + row < item.resident_rows);
 #pragma unroll
       for (int j = 0; j < Shape::kScoreColumns; ++j) {
         const int column = lane % 8 + 8 * j;
         float weight = 0.0f;
         float gradient = 0.0f;
-        if (in_bounds(warp_row + row < item.resident_rows && column < valid) &&
+        if (row_exists && in_bounds(column < valid) &&
             attends<kResident>(item.resident_position + warp_row + row, first + column, operands.causal)) {
           const Statistic statistic =
               statistics[kKeys ? item.streamed_row + first + column : item.resident_row + warp_row + row];

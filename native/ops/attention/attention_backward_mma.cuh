@@ -197,7 +197,7 @@ __device__ __forceinline__ void mask_weights(Scores<Shape>& weight, Scores<Shape
       for (int e = 0; e < 4; ++e) {
         const int row = resident + f * 16 + e / 2 * 8 + lane_index() / 4;
         const int column = streamed + n * 8 + lane_index() % 4 * 2 + e % 2;
-        if (column >= streamed_rows || !attends<Shape::kResident>(row, column, causal)) {
+        if (!in_bounds(column < streamed_rows) || !attends<Shape::kResident>(row, column, causal)) {
           weight[f][n][e] = 0.0f;
           slope[f][n][e] = 0.0f;
         }

@@ -19,7 +19,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cuda/language.h"
+#include "cuda/prim/bounds.h"
 #include "ops/attention/attention.h"
 
 namespace siglip2::cuda::attention_backward {
@@ -97,7 +97,7 @@ __device__ __forceinline__ Range visible_rows(const WorkItem& item, bool causal,
 // Whether a query attends to a key, given the positions of the resident and of the streamed row.
 template <Resident kResident>
 __device__ __forceinline__ bool attends(int resident, int streamed, bool causal) {
-  return !causal || (kResident == Resident::kKeys ? resident <= streamed : streamed <= resident);
+  return !causal || in_bounds(kResident == Resident::kKeys ? resident <= streamed : streamed <= resident);
 }
 
 // Tiles of resident rows of both kinds, those with the most streamed rows to see first, so that a launch does not end

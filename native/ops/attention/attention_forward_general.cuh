@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kGeneralThreads, 2)
       float most = -INFINITY;
 #pragma unroll
       for (int j = 0; j < kRows; ++j) {
-        scores[r][j] = lane + 16 * j < visible ? scores[r][j] * parameters.scale_log2 : -INFINITY;
+        scores[r][j] = in_bounds(lane + 16 * j < visible) ? scores[r][j] * parameters.scale_log2 : -INFINITY;
         most = fmaxf(most, scores[r][j]);
       }
       most = fmaxf(maximum[r], half_warp_maximum(most));

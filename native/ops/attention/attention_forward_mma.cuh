@@ -104,7 +104,7 @@ __device__ __forceinline__ void mask_scores(float (&scores)[kRowTiles][kColumnTi
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int visible = std::min(first_visible + r * 16 + i / 2 * 8, keys);
-        if (column + n * 8 + i % 2 >= visible) scores[r][n][i] = -INFINITY;
+        if (!in_bounds(column + n * 8 + i % 2 < visible)) scores[r][n][i] = -INFINITY;
       }
     }
   }
@@ -209,7 +209,7 @@ __device__ __forceinline__ void attend_keys(const AttentionForwardParameters& pa
   bfloat16* const queries = ring + parameters.query_stage * Shape::kStageElements;
 
   const auto load_tile = [&](int first_key, int stage_index) {
-    if (first_key < work.keys) {
+    if (in_bounds(first_key < work.keys)) {
       bfloat16* const stage = ring + stage_index * Shape::kStageElements;
       const int rows = work.keys - first_key;
       copy_rows_async<kHeadDim, kForwardKeys, kForwardThreads>(

@@ -73,7 +73,7 @@ __device__ __forceinline__ void copy_rows_async(bfloat16* tile, const bfloat16* 
   static_assert(kRowsPerPass > 0);
   const int first = thread / Rows::kChunks;
   const int chunk = thread % Rows::kChunks;
-  if (first >= kRowsPerPass) return;
+  if (!in_bounds(first < kRowsPerPass)) return;
   bfloat16* to = tile + first * Rows::kStride + chunk * 8;
   const bfloat16* from = source + first * stride + chunk * 8;
 #pragma unroll

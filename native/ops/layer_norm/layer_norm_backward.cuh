@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kMostRowThreads) layer_norm_backward_kernel(Ba
     for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
       for (int i = 0; i < kValues; ++i) {
-        x[v][i] = column_of(v) < args.width ? x[v][i] - mean : 0.0f;
+        x[v][i] = in_bounds(column_of(v) < args.width) ? x[v][i] - mean : 0.0f;
         spread[0] += x[v][i];
         spread[1] += x[v][i] * x[v][i];
       }
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kMostRowThreads) layer_norm_backward_kernel(Ba
     for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
       for (int i = 0; i < kValues; ++i) {
-        x[v][i] = column_of(v) < args.width ? (x[v][i] - rest) * scale : 0.0f;
+        x[v][i] = (x[v][i] - rest) * scale;  // beyond the row the gradient is 0
         weight_sums[v][i] += grad[v][i] * x[v][i];
         bias_sums[v][i] += grad[v][i];
         grad[v][i] *= weight[v][i];

@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
   for (int v = 0; v < kVectors; ++v) {
 #pragma unroll
     for (int i = 0; i < kValues; ++i) {
-      x[v][i] = column_of(v) < width ? x[v][i] - mean : 0.0f;
+      x[v][i] = in_bounds(column_of(v) < width) ? x[v][i] - mean : 0.0f;
       differences += x[v][i];
       squares += x[v][i] * x[v][i];
     }

@@ -86,17 +86,19 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t first_row = std::int64_t{blockIdx.x} * kTile;
   const std::int64_t first_column = std::int64_t{blockIdx.y} * kTile;
   const int lane = lane_index();
+  const bool column_exists = in_bounds(first_column + lane < piece.columns);
 #pragma unroll
   for (int i = warp_index(); i < kTile; i += kThreads / kWarpSize) {
     float value = 0;
-    if (in_bounds(first_row + i < piece.rows) && in_bounds(first_column + lane < piece.columns))
+    if (column_exists && in_bounds(first_row + i < piece.rows))
       value = to_float(piece.data[(first_row + i) * piece.stride + first_column + lane]);
     tile[i * (kTile + 1) + lane] = from_float<Out>(value);
   }
   block_barrier();
+  const bool row_written = in_bounds(first_row + lane < written);
 #pragma unroll
   for (int i = warp_index(); i < kTile; i += kThreads / kWarpSize) {
-    if (in_bounds(first_column + i < piece.columns) && in_bounds(first_row + lane < written))
+    if (row_written && in_bounds(first_column + i < piece.columns))
       packed[(first_column + i) * packed_stride + first_row + lane] = tile[lane * (kTile + 1) + i];
   }
 }

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kProductThreads)
   const TA* a[kDotRows];
 #pragma unroll
   for (int i = 0; i < kDotRows; ++i) {
-    const std::int64_t row = m_first + i < m_count ? m_first + i : m_count - 1;
+    const std::int64_t row = in_bounds(m_first + i < m_count) ? m_first + i : m_count - 1;
     a[i] = args.a + batch * args.a_batch + (start + row) * args.a_stride;
   }
   const float* const b = args.b + batch * args.b_batch + n_first * args.b_stride;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kProductThreads)
 #pragma unroll
     for (int j = 0; j < kTile; ++j) {
       float right[kValues];
-      load_floats(b + k + (j < n_last ? j : n_last) * b_stride, right);
+      load_floats(b + k + (in_bounds(j < n_last) ? j : n_last) * b_stride, right);
 #pragma unroll
       for (int i = 0; i < kDotRows; ++i) {
 #pragma unroll
@@ -120,7 +120,9 @@ __global__ void __launch_bounds__(kProductThreads)
   for (int i = 0; i < 2; ++i) {
     const int index = 2 * lane_index() + i;
     const std::int64_t row = m_first + index / kTile, column = n_first + index % kTile;
-    if (in_bounds(row < m_count && column < args.n)) {
+    const bool row_exists = in_bounds(row < m_count);
+    const bool column_exists = in_bounds(column < args.n);
+    if (row_exists && column_exists) {
       const float bias = args.bias == nullptr ? 0.0f : args.bias[batch * args.bias_batch + row];
       args.c[batch * args.c_batch + (start + row) * args.c_stride_m + column * args.c_stride_n] =
           from_float<TC>(sums[i] + bias);

@@ -358,17 +358,19 @@ __global__ void __launch_bounds__(kPatchifyThreads)
       for (int k = 0; k < kGroup; ++k) {
         const int source_row = (vertical.first + group) * kGroup + k;
         const unsigned char* const from =
-            pixels + image.pixels + (source_row < image.height ? source_row : image.height - 1) * image.row_bytes;
+            pixels + image.pixels +
+            (in_bounds(source_row < image.height) ? source_row : image.height - 1) * image.row_bytes;
         typename Arithmetic::Sum sums[3];
         for (int part = lane_index(); part < horizontal.groups; part += kWarpSize) {
           const auto four = load_weights<Arithmetic>(weights + horizontal.weights + part);
           const int pixel = (horizontal.first + part) * kGroup;
 #pragma unroll
           for (int colour = 0; colour < 3; ++colour) {
+            const bool has_colour = in_bounds(colour < colours);
             std::uint32_t bytes = 0;
 #pragma unroll
             for (int j = 0; j < kGroup; ++j) {
-              if (in_bounds(pixel + j < image.width && colour < colours))
+              if (has_colour && in_bounds(pixel + j < image.width))
                 bytes |= std::uint32_t{from[std::int64_t{pixel + j} * channels + colour]} << (8 * j);
             }
             sums[colour].add(bytes, four);

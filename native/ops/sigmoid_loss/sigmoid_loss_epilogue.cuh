@@ -85,7 +85,7 @@ struct LossEpilogue {
       const Number logit = scale * products[i] + bias;
       PairLoss<Number> pair = loss_of<false>(logit);
       if (match == i) pair = loss_of<true>(logit);
-      if (i >= left) pair = {0, 0};
+      if (!in_bounds(i < left)) pair = {0, 0};
       values[i] = pair.slope;
       row_sums[0] += pair.loss;
       row_sums[1] += pair.slope;

@@ -57,6 +57,11 @@ EXPORT int fake_searches() {
   return searches;
 }
 
+int refusals = 0;
+EXPORT void fake_refuse(int products) {
+  refusals = products;
+}
+
 EXPORT int cublasLtCreate(lt::Handle* handle) {
   *handle = new lt::HandleData;
   return 0;
@@ -113,9 +118,10 @@ EXPORT int cublasLtMatmul(lt::Handle, lt::Description description, const void* a
                           const void* b, lt::Layout lb, const void* beta, const void* c, lt::Layout lc, void* d,
                           lt::Layout ld, const lt::Algorithm*, void* workspace, std::size_t workspace_bytes,
                           cudaStream_t stream) {
+  if (refusals > 0 && refusals-- > 0) return 14;
   const float alpha_value = *static_cast<const float*>(alpha);
   const float beta_value = *static_cast<const float*>(beta);
-  stream->work.push_back([=, op = *description, la = *la, lb = *lb, lc = *lc, ld = *ld] {
+  stream->queue([=, op = *description, la = *la, lb = *lb, lc = *lc, ld = *ld] {
     std::memset(workspace, 0xEE, workspace_bytes);
     const std::uint64_t depth = op.transpose_a != 0 ? la.rows : la.columns;
     for (std::uint64_t column = 0; column < ld.columns; ++column) {

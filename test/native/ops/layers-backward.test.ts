@@ -128,9 +128,10 @@ describe('layerNormBackward', () => {
       .floats(2 * 768, 0.1)
       .map((value) => value + 100);
     const [actual, expected] = [await run(tested, shape, data), await run(reference, shape, data)];
-    // The mean of numbers near 100 has an error of their unit in the last place, 8e-6, of a deviation of 0.1.
+    // The mean of numbers near 100 is off by up to 3.4 · 100 · 2⁻²⁴ on CPUs, as in the forward pass, of a deviation of
+    // 0.098; GPUs take that out again.
     for (const name of ['gradInput', 'gradWeight'] as const)
-      expect(relativeError(actual[name], expected[name]), name).toBeLessThan(1e-4);
+      expect(relativeError(actual[name], expected[name]), name).toBeLessThan(testDevice === 'cpu' ? 5e-4 : 1e-4);
   });
 
   it('has a reference that is the gradient of layerNorm', async () => {
@@ -226,7 +227,9 @@ describe('geluBackward', () => {
     const [input, gradOutput] = [random.floats(rows * width, 2), random.floats(rows * width)];
     const actual = await run(Place.tested(dtype), shape, input, gradOutput);
     const expected = await run(Place.reference(dtype), shape, input, gradOutput);
-    expect(relativeError(actual, expected)).toBeLessThan(roundedOnce(dtype, 4e-7));
+    // Rounding is relative to slopes of size 1, also where a lone slope is near 0.
+    const size = gradOutput.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(relativeError(actual, expected, size)).toBeLessThan(roundedOnce(dtype, 4e-7));
     for (const threads of threadCounts)
       expect(sameBits(await run(Place.tested(dtype), shape, input, gradOutput, threads), actual)).toBe(true);
   });
@@ -318,7 +321,9 @@ describe('l2NormalizeBackward', () => {
   it('has a reference that is the gradient of l2Normalize', async () => {
     const shape: Matrix = [3, 5];
     const random = draw(12);
-    const [input, gradOutput] = [random.floats(15, 2), random.floats(15)];
+    // Rows of length 3.6 and more: the third derivative falls with its cube.
+    const input = random.floats(15).map((value, i) => (i % 5 === 0 ? value + 7 : value));
+    const gradOutput = random.floats(15);
     const slopes = await centralDifferences(input, 1e-2, async (changed) => {
       const { output } = await l2Normalize({ input: Tensor.from(changed, shape, { device: 'reference' }) });
       return weighted(await output.read(), gradOutput);

@@ -79,7 +79,10 @@ describe('layerNorm', () => {
         bias: place.parameter(new Float32Array(width), [width]),
       }),
     );
-    expect(largestDifference(actual, expected)).toBeLessThan(1e-4);
+    // The mean is off by up to 3.4 · 100 · 2⁻²⁴ on CPUs (the most of 3000 draws with 4, 8 and 16
+    // lanes), and the output by as much over a deviation of 0.098; GPUs take that out again. Without care (the mean of
+    // squares less the square of the mean) it would be some percent.
+    expect(largestDifference(actual, expected)).toBeLessThan(testDevice === 'cpu' ? 5e-4 : 1e-4);
   });
 
   it('gives the bias for a constant row', async () => {
@@ -205,7 +208,10 @@ describe('mapPool', () => {
         threads,
       });
     const { actual, expected } = await both(run, dtype);
-    expect(relativeError(actual, expected)).toBeLessThan(roundedOnce(dtype, 3e-6));
+    // Scores are sums of `width` terms, most of which may be added one after the other: an error of √width units, which
+    // the weights repeat. Values and their bias are of size 1 each and may cancel.
+    const bound = 3e-6 + Math.sqrt(width) * 2 ** -23;
+    expect(relativeError(actual, expected, 1)).toBeLessThan(roundedOnce(dtype, bound));
     for (const threads of threadCounts)
       expect(await (await run(Place.tested(dtype), threads)).output.read()).toEqual(actual);
   });

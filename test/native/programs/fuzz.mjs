@@ -98,7 +98,7 @@ const wanted = () => ({ pooled: true, normalize: true, lastHiddenState: true, hi
 const checkpoint = addon.openCheckpoint(files());
 const model = await addon.loadModel(
   checkpoint,
-  { device: 'cpu', threads: 2, vision: tower.vision(), text: tower.text() },
+  { device: 'cpu', dtype: 'float32', threads: 2, vision: tower.vision(), text: tower.text() },
   token(),
 );
 const parameters = () =>
@@ -114,6 +114,7 @@ const parameters = () =>
     }));
 const training = () => ({
   device: 'cpu',
+  dtype: 'float32',
   threads: 2,
   vision: tower.vision(),
   text: tower.text(),
@@ -136,13 +137,19 @@ const update = () => ({
 });
 const valid = {
   describe: () => [],
+  openDevice: () => [pick(['cpu', 'simt', 'cuda', 'cuda:0', 'cuda:99'])],
+  simtControl: () => ['statistics'],
   createCancelToken: () => [],
   cancel: () => [token()],
   release: () => [pick([tensor([2]), token(), addon.openCheckpoint(few())])],
   openCheckpoint: () => [few()],
   readTensor: () => [checkpoint, 'logit_scale', 'F32'],
   checkpointStatistics: () => [addon.openCheckpoint(few()), token()],
-  loadModel: () => [checkpoint, { device: 'cpu', threads: 2, vision: tower.vision(), text: tower.text() }, token()],
+  loadModel: () => [
+    checkpoint,
+    { device: 'cpu', dtype: 'float32', threads: 2, vision: tower.vision(), text: tower.text() },
+    token(),
+  ],
   describeModel: () => [model],
   visionForward: () => [
     model,
@@ -183,6 +190,7 @@ const valid = {
   ],
   layerNorm: () => [{ input: tensor([3, 5]), weight: tensor([5]), bias: tensor([5]), epsilon: 1e-6, threads: 2 }],
   gelu: () => [{ input: tensor([3, 5]), threads: 2 }],
+  convert: () => [{ input: tensor([3, 5]), dtype: pick(['float32', 'bfloat16']), threads: 2 }],
   l2Normalize: () => [{ input: tensor([3, 5]), threads: 2 }],
   attention: () => [
     {
