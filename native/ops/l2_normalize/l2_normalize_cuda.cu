@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 }
 
 template <typename In, typename GradOut, typename GradIn, int kValues>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
+// Registers for eight blocks an SM: 32 warps with several loads each under way.
+__global__ void __launch_bounds__(kWarps* kWarpSize, 8)
     l2_normalize_backward_kernel(const In* input, std::int64_t input_stride, const GradOut* grad_output,
                                  std::int64_t grad_output_stride, GradIn* grad_input, std::int64_t grad_input_stride,
                                  std::int64_t rows, std::int64_t width) {

@@ -80,7 +80,7 @@ struct BackwardRows {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kMostRowThreads) layer_norm_backward_kernel(BackwardRows<T> args) {
+__global__ void __launch_bounds__(kMostRowThreads, 1) layer_norm_backward_kernel(BackwardRows<T> args) {
   constexpr int kValues = kWidest<T>, kVectors = kOwned / kValues;
   float* const shared = reinterpret_cast<float*>(shared_memory());
   const int threads = static_cast<int>(blockDim.x), warps = threads / kWarpSize;

@@ -14,6 +14,8 @@ namespace siglip2::cuda {
 namespace {
 
 constexpr int kPatchifyThreads = 128;
+// Blocks that shared memory lets onto an SM: registers need not be saved for more.
+constexpr int kPatchifyBlocks = 4;
 constexpr int kWordsPerVector = 4;
 
 // Pillow's arithmetic: bytes between and after the passes. A product with a weight of 22 bits is three products with
@@ -248,7 +250,7 @@ struct PatchifyOutput {
 };
 
 template <typename Arithmetic, typename T, int kValues>
-__global__ void __launch_bounds__(kPatchifyThreads)
+__global__ void __launch_bounds__(kPatchifyThreads, kPatchifyBlocks)
     patchify_strips_kernel(const unsigned char* pixels, const PatchifyImage* images, const PatchifyJob* jobs,
                            const PatchifyTaps* taps, const PatchifyWeights* weights, const float* normalization_source,
                            PatchifyOutput<T> output) {
@@ -338,7 +340,7 @@ __global__ void __launch_bounds__(kPatchifyThreads)
 // The same for images shrunk so far that a filter does not fit shared memory: a warp makes one pixel at a time, its
 // lanes taking groups of each row in turn. Rows that two pixels draw on are filtered twice.
 template <typename Arithmetic, typename T>
-__global__ void __launch_bounds__(kPatchifyThreads)
+__global__ void __launch_bounds__(kPatchifyThreads, kPatchifyBlocks)
     patchify_far_kernel(const unsigned char* pixels, const PatchifyImage* images, const PatchifyJob* jobs,
                         const PatchifyTaps* taps, const PatchifyWeights* weights, const float* normalization,
                         PatchifyOutput<T> output) {
