@@ -84,9 +84,11 @@ TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& i
     const MatrixView normed = pass.allocate(batch.count, width);
     const MatrixView pooled = pass.allocate(batch.count, config_.projection);
     pool(pass, last_positions(tokens, batch), normed, pooled);
-    if (request.normalize) pass.l2_normalize({pooled, pooled});
+    // Unit rows leave in float32, as those of images do.
+    const MatrixView features = request.normalize ? pass.allocate_float(pooled.rows, pooled.columns) : pooled;
+    if (request.normalize) pass.l2_normalize({pooled, features});
     if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(batch.count * config_.projection));
-    pass.copy_to_host(result.pooled.data(), pooled);
+    pass.copy_to_host(result.pooled.data(), features);
   });
   result.activation_bytes = device.planned_bytes();
   return result;

@@ -141,9 +141,11 @@ VisionResult VisionTower::forward(Device& device, const VisionInput& input, cons
     if (!request.pooled) return;
     const MatrixView pooled = pass.allocate(offsets.sequences(), config_.encoder.width);
     pool(pass, tokens, offsets, pooled);
-    if (request.normalize) pass.l2_normalize({pooled, pooled});
-    if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(pooled.rows * pooled.columns));
-    pass.copy_to_host(result.pooled.data(), pooled);
+    // Unit rows leave in float32, whatever the pass computes in: rounded to bfloat16 their length would not be 1.
+    const MatrixView features = request.normalize ? pass.allocate_float(pooled.rows, pooled.columns) : pooled;
+    if (request.normalize) pass.l2_normalize({pooled, features});
+    if (!pass.planning()) result.pooled.resize(static_cast<std::size_t>(features.rows * features.columns));
+    pass.copy_to_host(result.pooled.data(), features);
   });
   result.activation_bytes = device.planned_bytes();
   return result;
