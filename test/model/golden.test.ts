@@ -100,6 +100,14 @@ describe.each(namesAndTypes)('%s in %s', (name, dtype) => {
     compareStates('vision', golden, images.hiddenStates as TensorData[], images.lastHiddenState, inputs.tokens, bound);
     compareStates('text', golden, texts.hiddenStates as TensorData[], texts.lastHiddenState, [], bound);
   });
+
+  it('gives embeddings of unit length', async () => {
+    using model = await Siglip2.load(checkpointFolder(name), { device: testDevice, dtype, towers: ['vision'] });
+    const data = Uint8Array.from({ length: 3 * 40 * 30 }, (_, i) => (i * 7) % 251);
+    const options = model.config.architecture === 'naflex' ? { maxPatches: 16 } : {};
+    const { data: embedding } = await model.embedImages({ data, width: 40, height: 30, channels: 3 }, options);
+    expect(Math.hypot(...embedding)).toBeCloseTo(1, 6);
+  });
 });
 
 describe.skipIf(emulated).each(checkpointNames.filter((name) => name.startsWith('naflex')))('%s', (name) => {
