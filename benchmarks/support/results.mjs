@@ -1,8 +1,12 @@
 /** Results as JSON for programs and Markdown for readers, one pair of files for a benchmark, a machine and a day. */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { significant as format } from '../../dist/esm/bench/report.js';
 import { requirePassed } from './compare.mjs';
 import { describeMachine } from './machine.mjs';
+
+/** Three significant digits, without exponents. */
+export { format };
 
 /**
  * Prints a result and, given a folder, writes it there.
@@ -67,11 +71,4 @@ function toMarkdown(result, machine, date, limits) {
 function toTable({ columns, rows }) {
   const text = rows.map((row) => row.map((cell) => (typeof cell === 'number' ? format(cell) : cell)));
   return [columns, columns.map((_, i) => (i === 0 ? '---' : '---:')), ...text].map((row) => `| ${row.join(' | ')} |`);
-}
-
-/** Three significant digits, without exponents. */
-export function format(value) {
-  if (!Number.isFinite(value)) return String(value);
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value) || 1)));
-  return value.toFixed(Math.min(digits, 6));
 }

@@ -35,162 +35,150 @@ function prepareWith<Made extends Inputs>(
   };
 }
 
+/** What a layer is measured on: its rows are the batch. */
+interface RowsCase<Made extends Inputs> {
+  kernel: string;
+  name: string;
+  shape: Record<string, number | string>;
+  operations(rows: number): number;
+  bytes(rows: number, size: number): number;
+  checkRows: number;
+  make(random: RandomInputs, rows: number): Promise<Made>;
+  run(inputs: Made): Promise<Record<string, Tensor>>;
+}
+
+const rows = sequences * tokensOfSequence;
+
+function rowsCase<Made extends Inputs>(each: RowsCase<Made>): KernelCase {
+  const { kernel, name, shape, operations, bytes, checkRows, make, run } = each;
+  return {
+    kernel,
+    name,
+    shape: { rows, ...shape },
+    batch: rows,
+    cpuBatch: 1024,
+    operations,
+    bytes,
+    checkBatch: checkRows,
+    tolerance: 0.02,
+    prepare: prepareWith(make, run, rows),
+  };
+}
+
 /** Products, layer norms, activations and pooling of a batch of 256 images of 256 tokens. */
 export function layerCases(): KernelCase[] {
-  const rows = sequences * tokensOfSequence;
   return [
-    linearCase('QKV, B', rows, 768, 2304, false),
-    linearCase('fc1 + GELU, B', rows, 768, 3072, true),
-    linearCase('QKV, So400m', rows, 1152, 3456, false),
-    linearCase('fc1 + GELU, So400m', rows, 1152, 4304, true),
-    linearCase('fc2, So400m', rows, 4304, 1152, false),
-    linearBackwardCase('fc1, So400m', rows, 1152, 4304),
-    layerNormCase('So400m', rows, 1152),
-    layerNormBackwardCase('So400m', rows, 1152),
-    geluCase('So400m', rows, 4304),
-    geluBackwardCase('So400m', rows, 4304),
+    linearCase('QKV, B', 768, 2304, false),
+    linearCase('fc1 + GELU, B', 768, 3072, true),
+    linearCase('QKV, So400m', 1152, 3456, false),
+    linearCase('fc1 + GELU, So400m', 1152, 4304, true),
+    linearCase('fc2, So400m', 4304, 1152, false),
+    linearBackwardCase('fc1, So400m', 1152, 4304),
+    layerNormCase('So400m', 1152),
+    layerNormBackwardCase('So400m', 1152),
+    geluCase('So400m', 4304),
+    geluBackwardCase('So400m', 4304),
     mapPoolCase('So400m', 1152, 16),
     mapPoolBackwardCase('So400m', 1152, 16),
   ];
 }
 
-function linearCase(
-  name: string,
-  rows: number,
-  inFeatures: number,
-  outFeatures: number,
-  activated: boolean,
-): KernelCase {
-  return {
+function linearCase(name: string, inFeatures: number, outFeatures: number, activated: boolean): KernelCase {
+  const activation = activated ? 'gelu' : 'none';
+  return rowsCase({
     kernel: 'linear',
     name,
-    shape: { rows, inFeatures, outFeatures, activation: activated ? 'gelu' : 'none' },
-    batch: rows,
-    cpuBatch: 1024,
-    operations: (batch) => 2 * batch * inFeatures * outFeatures,
-    bytes: (batch, size) => size * (batch * (inFeatures + outFeatures) + inFeatures * outFeatures),
-    checkBatch: 300,
-    tolerance: 0.02,
-    prepare: prepareWith(
-      async (random, batch) => ({
-        input: await random.activation([batch, inFeatures]),
-        weight: await random.activation([outFeatures, inFeatures], inFeatures ** -0.5),
-        bias: random.parameter([outFeatures]),
-      }),
-      (inputs) => linear({ ...inputs, activation: activated ? 'gelu' : 'none' }),
-      rows,
-    ),
-  };
+    shape: { inFeatures, outFeatures, activation },
+    operations: (count) => 2 * count * inFeatures * outFeatures,
+    bytes: (count, size) => size * (count * (inFeatures + outFeatures) + inFeatures * outFeatures),
+    checkRows: 300,
+    make: async (random, count) => ({
+      input: await random.activation([count, inFeatures]),
+      weight: await random.activation([outFeatures, inFeatures], inFeatures ** -0.5),
+      bias: random.parameter([outFeatures]),
+    }),
+    run: (inputs) => linear({ ...inputs, activation }),
+  });
 }
 
-function linearBackwardCase(name: string, rows: number, inFeatures: number, outFeatures: number): KernelCase {
-  return {
+function linearBackwardCase(name: string, inFeatures: number, outFeatures: number): KernelCase {
+  return rowsCase({
     kernel: 'linearBackward',
     name,
-    shape: { rows, inFeatures, outFeatures },
-    batch: rows,
-    cpuBatch: 1024,
-    operations: (batch) => 4 * batch * inFeatures * outFeatures,
-    bytes: (batch, size) => size * 2 * batch * (inFeatures + outFeatures) + (size + 4) * inFeatures * outFeatures,
-    checkBatch: 300,
-    tolerance: 0.02,
-    prepare: prepareWith(
-      async (random, batch) => ({
-        input: await random.activation([batch, inFeatures]),
-        weight: await random.activation([outFeatures, inFeatures], inFeatures ** -0.5),
-        gradOutput: await random.activation([batch, outFeatures]),
-      }),
-      (inputs) => linearBackward(inputs),
-      rows,
-    ),
-  };
+    shape: { inFeatures, outFeatures },
+    operations: (count) => 4 * count * inFeatures * outFeatures,
+    bytes: (count, size) => size * 2 * count * (inFeatures + outFeatures) + (size + 4) * inFeatures * outFeatures,
+    checkRows: 300,
+    make: async (random, count) => ({
+      input: await random.activation([count, inFeatures]),
+      weight: await random.activation([outFeatures, inFeatures], inFeatures ** -0.5),
+      gradOutput: await random.activation([count, outFeatures]),
+    }),
+    run: (inputs) => linearBackward(inputs),
+  });
 }
 
-function layerNormCase(name: string, rows: number, width: number): KernelCase {
-  return {
+function layerNormCase(name: string, width: number): KernelCase {
+  return rowsCase({
     kernel: 'layerNorm',
     name,
-    shape: { rows, width },
-    batch: rows,
-    cpuBatch: 1024,
-    operations: (batch) => 8 * batch * width,
-    bytes: (batch, size) => 2 * size * batch * width,
-    checkBatch: 300,
-    tolerance: 0.02,
-    prepare: prepareWith(
-      async (random, batch) => ({
-        input: await random.activation([batch, width]),
-        weight: random.parameter([width]),
-        bias: random.parameter([width]),
-      }),
-      (inputs) => layerNorm(inputs),
-      rows,
-    ),
-  };
+    shape: { width },
+    operations: (count) => 8 * count * width,
+    bytes: (count, size) => 2 * size * count * width,
+    checkRows: 300,
+    make: async (random, count) => ({
+      input: await random.activation([count, width]),
+      weight: random.parameter([width]),
+      bias: random.parameter([width]),
+    }),
+    run: (inputs) => layerNorm(inputs),
+  });
 }
 
-function layerNormBackwardCase(name: string, rows: number, width: number): KernelCase {
-  return {
+function layerNormBackwardCase(name: string, width: number): KernelCase {
+  return rowsCase({
     kernel: 'layerNormBackward',
     name,
-    shape: { rows, width },
-    batch: rows,
-    cpuBatch: 1024,
-    operations: (batch) => 16 * batch * width,
-    bytes: (batch, size) => 3 * size * batch * width,
-    checkBatch: 300,
-    tolerance: 0.02,
-    prepare: prepareWith(
-      async (random, batch) => ({
-        input: await random.activation([batch, width]),
-        weight: random.parameter([width]),
-        gradOutput: await random.activation([batch, width]),
-      }),
-      (inputs) => layerNormBackward(inputs),
-      rows,
-    ),
-  };
+    shape: { width },
+    operations: (count) => 16 * count * width,
+    bytes: (count, size) => 3 * size * count * width,
+    checkRows: 300,
+    make: async (random, count) => ({
+      input: await random.activation([count, width]),
+      weight: random.parameter([width]),
+      gradOutput: await random.activation([count, width]),
+    }),
+    run: (inputs) => layerNormBackward(inputs),
+  });
 }
 
-function geluCase(name: string, rows: number, columns: number): KernelCase {
-  return {
+function geluCase(name: string, columns: number): KernelCase {
+  return rowsCase({
     kernel: 'gelu',
     name,
-    shape: { rows, columns },
-    batch: rows,
-    cpuBatch: 1024,
-    operations: (batch) => 10 * batch * columns,
-    bytes: (batch, size) => 2 * size * batch * columns,
-    checkBatch: 100,
-    tolerance: 0.02,
-    prepare: prepareWith(
-      async (random, batch) => ({ input: await random.activation([batch, columns]) }),
-      (inputs) => gelu(inputs),
-      rows,
-    ),
-  };
+    shape: { columns },
+    operations: (count) => 10 * count * columns,
+    bytes: (count, size) => 2 * size * count * columns,
+    checkRows: 100,
+    make: async (random, count) => ({ input: await random.activation([count, columns]) }),
+    run: (inputs) => gelu(inputs),
+  });
 }
 
-function geluBackwardCase(name: string, rows: number, columns: number): KernelCase {
-  return {
+function geluBackwardCase(name: string, columns: number): KernelCase {
+  return rowsCase({
     kernel: 'geluBackward',
     name,
-    shape: { rows, columns },
-    batch: rows,
-    cpuBatch: 1024,
-    operations: (batch) => 20 * batch * columns,
-    bytes: (batch, size) => 3 * size * batch * columns,
-    checkBatch: 100,
-    tolerance: 0.02,
-    prepare: prepareWith(
-      async (random, batch) => ({
-        input: await random.activation([batch, columns]),
-        gradOutput: await random.activation([batch, columns]),
-      }),
-      (inputs) => geluBackward(inputs),
-      rows,
-    ),
-  };
+    shape: { columns },
+    operations: (count) => 20 * count * columns,
+    bytes: (count, size) => 3 * size * count * columns,
+    checkRows: 100,
+    make: async (random, count) => ({
+      input: await random.activation([count, columns]),
+      gradOutput: await random.activation([count, columns]),
+    }),
+    run: (inputs) => geluBackward(inputs),
+  });
 }
 
 const offsetsOf = (batch: number): Int32Array =>

@@ -5,7 +5,7 @@ import { convert, Tensor } from '../kernels/index.js';
 
 const blockSize = 1 << 20;
 
-/** Standard normal values (Box and Muller) from a multiply-with-carry generator. */
+/** Standard normal values (Box and Muller) from an xorshift generator. */
 function normalBlock(seed: number): Float32Array {
   let state = (seed * 2_654_435_761) >>> 0 || 1;
   const uniform = (): number => {

@@ -1,3 +1,16 @@
+/** Order statistics: a benchmark's noise is one-sided, so means and standard deviations mislead. */
+
+/** The value below which a share of the samples lies, interpolated between neighbours. */
+export function quantile(samples: readonly number[], share: number): number {
+  if (samples.length === 0) throw new RangeError('a quantile of no samples');
+  const sorted = Float64Array.from(samples).sort();
+  const position = (sorted.length - 1) * share;
+  const below = Math.floor(position);
+  const above = Math.min(below + 1, sorted.length - 1);
+  const [low, high] = [sorted[below] as number, sorted[above] as number];
+  return low + (high - low) * (position - below);
+}
+
 /** Median and spread of samples. */
 export interface Summary {
   median: number;
@@ -6,14 +19,6 @@ export interface Summary {
   high: number;
 }
 
-/** Noise only adds, so no mean. */
 export function summarize(samples: readonly number[]): Summary {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const at = (quantile: number): number => {
-    const position = quantile * (sorted.length - 1);
-    const below = Math.floor(position);
-    const [a, b] = [sorted[below] as number, sorted[Math.min(below + 1, sorted.length - 1)] as number];
-    return a + (b - a) * (position - below);
-  };
-  return { median: at(0.5), low: at(0.2), high: at(0.8) };
+  return { median: quantile(samples, 0.5), low: quantile(samples, 0.2), high: quantile(samples, 0.8) };
 }

@@ -31,6 +31,8 @@ class Device {
   const std::string& description() const { return description_; }
   const OpTable& table() const { return table_; }
   void* state() const { return state_; }
+  // Null on the host.
+  const DeviceLibrary* library() const { return library_; }
   // What an operation on this device runs with.
   OpContext context(int threads = 1) const { return {threads, state_, false}; }
   Executor& executor() { return executor_; }

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/device_libraries.h"
+#include "backend/device_library.h"
 
 namespace siglip2 {
 namespace {
@@ -10,14 +10,9 @@ namespace {
 // More than the last level of cache of any processor that this is likely to run on.
 constexpr std::size_t kHostFlushBytes = std::size_t{256} << 20;
 
-const DeviceLibrary* library_of(const Device& device) {
-  if (device.table().host_memory) return nullptr;
-  return device.name() == "simt" ? simt_library().library : cuda_library().library;
-}
-
 }  // namespace
 
-KernelTimer::KernelTimer(Device& device, OpContext& context) : context_(context), library_(library_of(device)) {}
+KernelTimer::KernelTimer(Device& device, OpContext& context) : context_(context), library_(device.library()) {}
 
 void KernelTimer::flush_caches() {
   if (library_ != nullptr) {

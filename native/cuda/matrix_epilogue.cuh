@@ -14,9 +14,9 @@
 
 #include <cstdint>
 
+#include "cuda/activations.h"
 #include "cuda/prim/bounds.h"
 #include "cuda/prim/launch.h"
-#include "cuda/prim/vector.h"
 
 namespace siglip2::cuda {
 
@@ -35,17 +35,7 @@ struct PlainEpilogue {
 // N neighbouring values, of which `left` exist; `vectors`: by 16 bytes where all do. What does not exist is 0.
 template <int N, typename T>
 __device__ __forceinline__ void load_values(const T* from, float (&values)[N], bool vectors, std::int64_t left) {
-  constexpr int kWidth = kWidest<T> < N ? kWidest<T> : N;
-  if (vectors && in_bounds(N <= left)) {
-#pragma unroll
-    for (int i = 0; i < N; i += kWidth) {
-      const auto part = load_vector<kWidth>(from + i);
-#pragma unroll
-      for (int j = 0; j < kWidth; ++j)
-        values[i + j] = to_float(part[j]);
-    }
-    return;
-  }
+  if (vectors && in_bounds(N <= left)) return load_floats(from, values);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     values[i] = 0;
@@ -55,18 +45,7 @@ __device__ __forceinline__ void load_values(const T* from, float (&values)[N], b
 
 template <int N, typename T>
 __device__ __forceinline__ void store_values(T* to, const float (&values)[N], bool vectors, std::int64_t left) {
-  constexpr int kWidth = kWidest<T> < N ? kWidest<T> : N;
-  if (vectors && in_bounds(N <= left)) {
-#pragma unroll
-    for (int i = 0; i < N; i += kWidth) {
-      Vector<T, kWidth> part;
-#pragma unroll
-      for (int j = 0; j < kWidth; ++j)
-        part[j] = from_float<T>(values[i + j]);
-      store_vector(to + i, part);
-    }
-    return;
-  }
+  if (vectors && in_bounds(N <= left)) return store_floats(to, values);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     if (in_bounds(i < left)) to[i] = from_float<T>(values[i]);

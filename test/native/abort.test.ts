@@ -95,13 +95,18 @@ describe('a signal that fires', () => {
 
   it('during loading stops it', async () => {
     const controller = new AbortController();
-    // The executor is busy, so that the signal certainly fires before the weights are read.
-    const busy = Promise.all([1, 2, 3, 4].map(() => model.vision.forward(longInput)));
-    const loading = Siglip2.load(checkpointFolder('fixed_p16_textproj'), { signal: controller.signal });
-    await sleep(20);
-    controller.abort('no more');
-    expect((await expectSiglipError(() => loading, 'ERR_SIGLIP_ABORTED')).cause).toBe('no more');
-    await busy;
+    const { signal } = controller;
+    // Fires as soon as native work watches the signal: that work then waits behind passes that keep the executor busy.
+    const listen = signal.addEventListener.bind(signal) as (...of: unknown[]) => void;
+    const busy: Promise<unknown>[] = [];
+    signal.addEventListener = (...of: unknown[]) => {
+      listen(...of);
+      busy.push(model.vision.forward(longInput));
+      queueMicrotask(() => controller.abort('no more'));
+    };
+    const loading = () => Siglip2.load(checkpointFolder('fixed_p16_textproj'), { signal });
+    expect((await expectSiglipError(loading, 'ERR_SIGLIP_ABORTED')).cause).toBe('no more');
+    await Promise.all(busy);
   });
 
   it('after the work changes nothing', async () => {

@@ -7,52 +7,20 @@
 // Floor: memory. Four reads and three writes, 28 bytes a parameter; 36 with an average, 24 without a gradient.
 #include "ops/adam/adam.h"
 
-#include <cmath>
-
 #include "cpu/kernels.h"
 #include "cpu/simd/simd.h"
 #include "cpu/thread_pool.h"
+#include "ops/adam/adam_scalars.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
 constexpr std::int64_t kChunkElements = 16384;
 
-// A running mean, factor · old + (1 − factor) · fresh. The factor is carried as a sum of two numbers: rounded to
-// float32, 0.999 and 1 − 0.999 would no longer add up to 1, and the mean would be wrong by that share of 0.001.
-struct RunningMean {
-  explicit RunningMean(double factor)
-      : factor(static_cast<float>(factor)),
-        low(static_cast<float>(factor - static_cast<double>(static_cast<float>(factor)))),
-        rest(static_cast<float>(1 - factor)) {}
-
-  SIGLIP2_INLINE Vec next(Vec old, Vec fresh) const {
-    return multiply_add(broadcast(factor), old, multiply_add(broadcast(low), old, broadcast(rest) * fresh));
-  }
-
-  float factor, low, rest;
-};
-
-struct Step {
-  explicit Step(const AdamArgs& args)
-      : first(args.beta1),
-        second(args.beta2),
-        average(args.average_decay),
-        gradient_scale(static_cast<float>(args.gradient_scale)),
-        step_size(static_cast<float>(args.step_size / (1 - std::pow(args.beta1, static_cast<double>(args.step))))),
-        root_scale(static_cast<float>(1 / std::sqrt(1 - std::pow(args.beta2, static_cast<double>(args.step))))),
-        epsilon(static_cast<float>(args.epsilon)),
-        decay(static_cast<float>(args.decay)),
-        least(args.epsilon >= 1e-12 ? 0x1p-126f : 0.0f) {}
-
-  RunningMean first, second, average;
-  float gradient_scale;
-  float step_size;   // divided by 1 − β₁ᵗ
-  float root_scale;  // 1/√(1 − β₂ᵗ)
-  float epsilon;
-  float decay;
-  float least;  // smaller moments become 0
-};
+SIGLIP2_INLINE Vec next(const AdamRunningMean& mean, Vec old, Vec fresh) {
+  return multiply_add(broadcast(mean.factor), old,
+                      multiply_add(broadcast(mean.low), old, broadcast(mean.rest) * fresh));
+}
 
 // What a row, or a chunk of a dense parameter, has in memory. `gradient` and `average` may be missing.
 struct Span {
@@ -66,11 +34,11 @@ struct Span {
 
 // Lanes from i on; `read` and `write` move all of them or the last few.
 template <typename Read, typename Write>
-SIGLIP2_INLINE void update(const Step& step, const Span& span, std::int64_t i, Read read, Write write) {
+SIGLIP2_INLINE void update(const AdamScalars& step, const Span& span, std::int64_t i, Read read, Write write) {
   const Vec gradient = span.gradient == nullptr ? zero() : read(span.gradient + i) * broadcast(step.gradient_scale);
   const Vec least = broadcast(step.least);
-  Vec first = step.first.next(read(span.first + i), gradient);
-  Vec second = step.second.next(read(span.second + i), gradient * gradient);
+  Vec first = next(step.first, read(span.first + i), gradient);
+  Vec second = next(step.second, read(span.second + i), gradient * gradient);
   first = select_negative(max(first, zero() - first) - least, zero(), first);
   second = select_negative(second - least, zero(), second);
   write(span.first + i, first);
@@ -80,11 +48,11 @@ SIGLIP2_INLINE void update(const Step& step, const Span& span, std::int64_t i, R
   const Vec root = multiply_add(sqrt(second), broadcast(step.root_scale), broadcast(step.epsilon));
   const Vec parameter = old - multiply_add(broadcast(step.decay), old, broadcast(step.step_size) * first / root);
   write(span.parameter + i, parameter);
-  if (span.average != nullptr) write(span.average + i, step.average.next(read(span.average + i), parameter));
+  if (span.average != nullptr) write(span.average + i, next(step.average, read(span.average + i), parameter));
 }
 
 // By value: what stores through a Span cannot change stays in registers.
-void update_span(Step step, Span span) {
+void update_span(AdamScalars step, Span span) {
   std::int64_t i = 0;
   for (; i + kLanes <= span.count; i += kLanes)
     update(
@@ -98,7 +66,7 @@ void update_span(Step step, Span span) {
 }
 
 void update_parameter(const OpContext& context, const AdamArgs& args) {
-  const Step step(args);
+  const AdamScalars step = AdamScalars::of(args);
   const auto span = [&](std::int64_t first, std::int64_t count, const float* gradient) -> Span {
     return {args.parameter + first,
             gradient,

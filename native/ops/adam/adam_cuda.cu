@@ -8,13 +8,11 @@
 // registers and writes it once. Accesses are 16 bytes; of each of up to five arrays two are under way in a thread. Rows
 // that are untouched cost the read of their gradient's row number. There is no sum, so no order to keep.
 //
-// Arithmetic is float32 from scalars that the host derives in double precision. The factors of running means are sums
-// of two numbers: rounded to float32, 0.999 and 1 − 0.999 would no longer add up to 1, and the mean would be wrong by
-// that share of 0.001. The parameter moves by one rounded subtraction of decay and update together: 1 − decay, which
-// may differ from 1 by less than float32 can tell, is never formed.
+// Arithmetic is float32 from scalars that the host derives in double precision (adam_scalars.h). The parameter moves by
+// one rounded subtraction of decay and update together: 1 − decay, which may differ from 1 by less than float32 can
+// tell, is never formed.
 #include "ops/adam/adam.h"
 
-#include <cmath>
 #include <vector>
 
 #include "cuda/kernels.h"
@@ -22,6 +20,7 @@
 #include "cuda/prim/launch.h"
 #include "cuda/prim/vector.h"
 #include "cuda/scratch.h"
+#include "ops/adam/adam_scalars.h"
 
 namespace siglip2::cuda {
 namespace {
@@ -30,41 +29,9 @@ constexpr int kThreads = 256;
 constexpr int kValues = 4;
 constexpr std::int64_t kChunk = 8192;  // elements of a block
 
-// factor · old + (1 − factor) · fresh.
-struct RunningMean {
-  float factor, low, rest;
-
-  static RunningMean of(double factor) {
-    const float rounded = static_cast<float>(factor);
-    return {rounded, static_cast<float>(factor - static_cast<double>(rounded)), static_cast<float>(1 - factor)};
-  }
-  __device__ __forceinline__ float next(float old, float fresh) const {
-    return fmaf(factor, old, fmaf(low, old, rest * fresh));
-  }
-};
-
-struct Step {
-  RunningMean first, second, average;
-  float gradient_scale;
-  float step_size;   // divided by 1 − β₁ᵗ
-  float root_scale;  // 1/√(1 − β₂ᵗ)
-  float epsilon;
-  float decay;
-  float least;  // smaller moments become 0
-
-  static Step of(const AdamArgs& args) {
-    const auto step = static_cast<double>(args.step);
-    return {RunningMean::of(args.beta1),
-            RunningMean::of(args.beta2),
-            RunningMean::of(args.average_decay),
-            static_cast<float>(args.gradient_scale),
-            static_cast<float>(args.step_size / (1 - std::pow(args.beta1, step))),
-            static_cast<float>(1 / std::sqrt(1 - std::pow(args.beta2, step))),
-            static_cast<float>(args.epsilon),
-            static_cast<float>(args.decay),
-            args.epsilon >= 1e-12 ? 0x1p-126f : 0.0f};
-  }
-};
+__device__ __forceinline__ float next(const AdamRunningMean& mean, float old, float fresh) {
+  return fmaf(mean.factor, old, fmaf(mean.low, old, mean.rest * fresh));
+}
 
 // What a stretch of elements has in memory; `gradient` and `average` may be null.
 struct Span {
@@ -82,13 +49,13 @@ struct Parameter {
   std::int64_t width;
   std::int64_t rows_per_chunk;  // when sparse
   std::int64_t first_chunk;
-  Step step;
+  AdamScalars step;
   bool vectors;  // every row starts at a multiple of 16 bytes
 };
 
 // kCount neighbouring elements from i on.
 template <int kCount>
-__device__ __forceinline__ void update(const Step& step, const Span& span, std::int64_t i) {
+__device__ __forceinline__ void update(const AdamScalars& step, const Span& span, std::int64_t i) {
   Vector<float, kCount> gradient = {}, average = {};
   if (span.gradient != nullptr) gradient = load_vector<kCount>(span.gradient + i);
   if (span.average != nullptr) average = load_vector<kCount>(span.average + i);
@@ -98,13 +65,13 @@ __device__ __forceinline__ void update(const Step& step, const Span& span, std::
 #pragma unroll
   for (int v = 0; v < kCount; ++v) {
     const float scaled = gradient[v] * step.gradient_scale;
-    first[v] = step.first.next(first[v], scaled);
-    second[v] = step.second.next(second[v], scaled * scaled);
+    first[v] = next(step.first, first[v], scaled);
+    second[v] = next(step.second, second[v], scaled * scaled);
     if (fabsf(first[v]) < step.least) first[v] = 0;
     if (second[v] < step.least) second[v] = 0;
     const float root = fmaf(sqrtf(second[v]), step.root_scale, step.epsilon);
     parameter[v] -= fmaf(step.decay, parameter[v], step.step_size * first[v] / root);
-    average[v] = step.average.next(average[v], parameter[v]);
+    average[v] = next(step.average, average[v], parameter[v]);
   }
   store_vector(span.first + i, first);
   store_vector(span.second + i, second);
@@ -113,8 +80,8 @@ __device__ __forceinline__ void update(const Step& step, const Span& span, std::
 }
 
 // Elements [begin, end) of a span; with `vectors` its start and `begin` are aligned.
-__device__ __forceinline__ void update_range(const Step& step, const Span& span, bool vectors, std::int64_t begin,
-                                             std::int64_t end) {
+__device__ __forceinline__ void update_range(const AdamScalars& step, const Span& span, bool vectors,
+                                             std::int64_t begin, std::int64_t end) {
   const int thread = static_cast<int>(threadIdx.x);
   std::int64_t rest = begin;
   if (vectors) {
@@ -139,7 +106,7 @@ __global__ void __launch_bounds__(kThreads) adam_kernel(const Parameter* paramet
     }
   }
   const Parameter& mine = parameters[low];
-  const Step step = mine.step;
+  const AdamScalars step = mine.step;
   const Span span = mine.span;
   const bool vectors = mine.vectors;
   const std::int64_t index = chunk - mine.first_chunk, width = mine.width;
@@ -178,7 +145,7 @@ void adam_cuda(OpContext& context, const AdamArgs* parameters, std::int64_t coun
     each.width = sparse ? args->width : elements;
     each.rows_per_chunk = args->width < kChunk ? kChunk / args->width : 1;
     each.first_chunk = chunks;
-    each.step = Step::of(*args);
+    each.step = AdamScalars::of(*args);
     const std::int64_t stride = sparse ? args->width : 0;
     each.vectors = true;
     for (const float* const array : {args->parameter, args->first_moment, args->second_moment, args->average})

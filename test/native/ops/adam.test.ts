@@ -93,9 +93,10 @@ describe('adam', () => {
       for (const name of outputNames)
         worst[name] = Math.max(worst[name], units(value(actual[name]), value(expected[name]), largest[name]));
     }
-    // Half a unit for every rounding of a constant or an operation: about 8 of them, 15 for the parameter.
-    expect(Math.max(worst.firstMoment, worst.secondMoment, worst.average)).toBeLessThanOrEqual(4);
-    expect(worst.parameter).toBeLessThanOrEqual(7.5);
+    // Half a unit for every rounding of a constant or an operation: about 8 of them, 15 for the parameter; of those, some
+    // are of numbers whose unit is twice as large.
+    expect(Math.max(worst.firstMoment, worst.secondMoment, worst.average)).toBeLessThanOrEqual(5);
+    expect(worst.parameter).toBeLessThanOrEqual(10);
     for (const threads of threadCounts) expectSame(await run(testDevice, threads), actual);
   });
 

@@ -1,6 +1,7 @@
 /** Gradients of attention against the double-precision reference, and that against finite differences. */
 import { describe, expect, it } from 'vitest';
 import { attention, attentionBackward, Tensor } from '../../../lib/kernels/index.js';
+import { type AttentionShape, attentionShapes, prefix, same } from '../../support/attention-shapes.js';
 import { largestDifference, sameBits } from '../../support/compare.js';
 import {
   type ActivationType,
@@ -16,19 +17,11 @@ import { centralDifferences } from '../../support/finite-differences.js';
 
 const gradientNames = ['gradQuery', 'gradKey', 'gradValue'] as const;
 
-interface Case {
-  heads: number;
-  headDim: number;
-  queries: number[];
-  keys: number[];
-  causal?: boolean;
+interface Case extends AttentionShape {
   scale?: number;
   /** Magnitude of the random values. */
   size?: number;
 }
-
-const prefix = (lengths: number[]): Int32Array =>
-  Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b, 0))]);
 
 interface Data {
   query: Float32Array;
@@ -77,21 +70,12 @@ async function differentiate(place: Place, data: Data, entry: Case, threads?: nu
   };
 }
 
-const same = (lengths: number[]) => ({ queries: lengths, keys: lengths });
 const cases: [string, Case][] = [
   ...shapesFor<[string, Case]>(
     [
-      ['B/16, ragged', { heads: 12, headDim: 64, ...same([196, 1, 64, 255]) }],
-      ['So400m, prime lengths', { heads: 3, headDim: 72, ...same([127, 251, 17]) }],
-      ['giant', { heads: 2, headDim: 96, ...same([130]) }],
-      ['the largest head dimension', { heads: 2, headDim: 256, ...same([40, 70]) }],
-      ['cross attention', { heads: 4, headDim: 64, queries: [3, 1, 64], keys: [100, 257, 1] }],
-      ['causal', { heads: 3, headDim: 64, ...same([64, 65, 1, 130]), causal: true }],
-      ['causal over several tiles', { heads: 2, headDim: 64, ...same([600, 257]), causal: true }],
-      ['wide heads over several tiles', { heads: 1, headDim: 200, ...same([300, 129]) }],
+      ...attentionShapes,
       ['causal with fewer keys than queries', { heads: 1, headDim: 24, queries: [300], keys: [4], causal: true }],
       ['causal with more keys than queries', { heads: 1, headDim: 24, queries: [4], keys: [190], causal: true }],
-      ['long', { heads: 1, headDim: 64, ...same([1025]) }],
     ],
     [
       ['B/16, ragged', { heads: 2, headDim: 64, ...same([40, 1, 64]) }],

@@ -148,11 +148,11 @@ describe('mapPoolBackward', () => {
     expect(product).toBeCloseTo(loss(), 5);
 
     const gradients = await differentiatePool(place, data, entry);
-    // The rest is float32 rounding of gradients of size 1 to 5.
-    expect(largestDifference(gradients.gradTokens, centralDifferences(loss, tokens))).toBeLessThan(2e-6);
-    expect(largestDifference(gradients.gradProbeKeys, centralDifferences(loss, keys))).toBeLessThan(2e-6);
-    expect(largestDifference(gradients.gradValueWeight, centralDifferences(loss, weight))).toBeLessThan(2e-6);
-    expect(largestDifference(gradients.gradValueBias, centralDifferences(loss, bias))).toBeLessThan(2e-6);
+    // The rest is float32 rounding: gradients are differences of products of size 1 to 30.
+    expect(largestDifference(gradients.gradTokens, centralDifferences(loss, tokens))).toBeLessThan(6e-6);
+    expect(largestDifference(gradients.gradProbeKeys, centralDifferences(loss, keys))).toBeLessThan(6e-6);
+    expect(largestDifference(gradients.gradValueWeight, centralDifferences(loss, weight))).toBeLessThan(6e-6);
+    expect(largestDifference(gradients.gradValueBias, centralDifferences(loss, bias))).toBeLessThan(6e-6);
   });
 
   it('passes NaN on to its sequence, and leaves none behind', async () => {
@@ -289,7 +289,7 @@ describe('probeKeysBackward', () => {
     };
     const loss = () => probeKeysOf(values, heads).reduce((sum, u, i) => sum + u * (gradProbeKeys[i] as number), 0);
     const gradients = await differentiate(data, gradProbeKeys, place);
-    // The rest is float32 rounding of gradients of size 1 to 5.
+    // The rest is float32 rounding: gradients are differences of products of size 1 to 30.
     expect(largestDifference(gradients.gradProbe, centralDifferences(loss, values.probe))).toBeLessThan(5e-7);
     expect(largestDifference(gradients.gradQueryWeight, centralDifferences(loss, values.queryWeight))).toBeLessThan(
       5e-7,
