@@ -30,6 +30,7 @@ const deviceTests = [
   'test/kernels/sigmoid-loss-golden.test.ts',
   'test/native/ops/**/*.test.ts',
   'test/model/golden.test.ts',
+  'test/model/token-buckets.test.ts',
   'test/training/gradients.test.ts',
 ];
 /** Where this names a device (`npm run test:gpu`: cuda), these alone, on it. */

@@ -70,8 +70,9 @@ struct OpTable {
   void (*start_planning)(void* device);
   void (*start_running)(void* device);
   std::size_t (*planned_bytes)(void* device);
-  // Around the running of a pass, so that a device may know a pass again and start its work as a whole; null on the
-  // host. What is between them may throw, and then `abandon_pass` ends it: work may be lost that was not waited for.
+  // Around the running of a pass, or of each part of one, so that a device may know the work again and start it as a
+  // whole; null on the host. What is between them may throw, and then `abandon_pass` ends it: work may be lost that was
+  // not waited for.
   void (*begin_pass)(void* device);
   void (*end_pass)(void* device);
   void (*abandon_pass)(void* device) noexcept;

@@ -17,6 +17,7 @@ AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, co
   inputs.query_offsets = offsets.values.data();
   inputs.key_offsets = offsets.values.data();
   inputs.sequences = offsets.sequences();
+  inputs.length_bound = offsets.length_bound;
   inputs.heads = size.heads;
   inputs.head_dim = head_dim;
   inputs.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));

@@ -21,9 +21,11 @@ struct EncoderSize {
   float epsilon = 1e-6f;
 };
 
-// Sequences of packed tokens: prefix sums with `sequences() + 1` entries.
+// Sequences of packed tokens: prefix sums with `sequences() + 1` entries. With a bound of their lengths the matrices of
+// a pass may have more rows than tokens (see nn/token_bucket.h).
 struct Offsets {
   std::vector<std::int32_t> values{0};
+  std::int64_t length_bound = 0;  // that of AttentionInputs
   std::int64_t sequences() const { return static_cast<std::int64_t>(values.size()) - 1; }
   std::int64_t tokens() const { return values.back(); }
   std::int64_t length(std::int64_t sequence) const {

@@ -54,6 +54,12 @@ std::size_t Pass::plan(Device& device, DType activation_type, const std::functio
   return device.planned_bytes();
 }
 
+void Pass::divide() {
+  if (planning_) return;
+  device_.end_pass();
+  device_.begin_pass();
+}
+
 MatrixView Pass::allocate_rows(DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   if (stride != 0 && rows > std::numeric_limits<std::int64_t>::max() / 8 / stride)
     throw Error(kErrorOutOfMemory, "the activations of this batch are larger than the address space");
@@ -63,7 +69,7 @@ MatrixView Pass::allocate_rows(DType type, std::int64_t rows, std::int64_t colum
 
 MatrixView Pass::allocate(std::int64_t rows, std::int64_t columns) {
   // 8 elements are 16 bytes or more.
-  const std::int64_t padded = device_.table().host_memory ? columns : (columns + 7) / 8 * 8;
+  const std::int64_t padded = on_host() ? columns : (columns + 7) / 8 * 8;
   return allocate_rows(activation_type_, rows, columns, padded);
 }
 
@@ -77,6 +83,7 @@ void Pass::copy_to_host(float* host, const ConstMatrixView& view) {
   const Arena::Scope dense_scope = scope();
   ConstMatrixView dense = view;
   if (!is_dense(view) || view.dtype != DType::kFloat32) {
+    divide();
     const MatrixView copied = allocate_float(view.rows, view.columns);
     copy(copied, view);
     dense = copied;

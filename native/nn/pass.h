@@ -38,6 +38,11 @@ class Pass {
   static std::size_t plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body);
 
   bool planning() const { return planning_; }
+  // Whether operations are calls on the host, not work that a device is given.
+  bool on_host() const { return device_.table().host_memory; }
+  // Work that comes now is compared with that of earlier passes by itself (OpTable::begin_pass): after work that
+  // differs from batch to batch, before work that does not.
+  void divide();
 
   // Activations in the arena.
   MatrixView allocate(std::int64_t rows, std::int64_t columns);
@@ -45,7 +50,7 @@ class Pass {
   MatrixView allocate_float(std::int64_t rows, std::int64_t columns);
   [[nodiscard]] Arena::Scope scope() { return Arena::Scope(device_.arena()); }
 
-  // Copies rows to dense float32 host memory. In planning they are only counted.
+  // Copies rows to dense float32 host memory. In planning they are only counted. Divides the work where it converts.
   void copy_to_host(float* host, const ConstMatrixView& view);
   // The other way; rounds to the view's type.
   void copy_to_device(const MatrixView& view, const float* host);

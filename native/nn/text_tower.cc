@@ -71,7 +71,7 @@ TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& i
   Pass::run(device, parameters_->activation_type(), threads, cancel, [&](Pass& pass) {
     const Arena::Scope scope = pass.scope();
     const MatrixView tokens = embed(pass, batch);
-    StateCollector states(request.hidden_states, -1, result.hidden_states);
+    StateCollector states(request.hidden_states, -1, tokens.rows, result.hidden_states);
     encoder_.forward(pass, offsets, tokens, &states);
 
     if (request.last_hidden_state) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "nn/state_collector.h"
+#include "nn/token_bucket.h"
 #include "tensor/error.h"
 
 namespace siglip2 {
@@ -94,11 +95,20 @@ void VisionTower::embed(Pass& pass, const VisionBatch& batch, const MatrixView& 
   pass.position_embedding({position_table_.values, config_.grid, config_.grid, batch.shapes(), batch.count, embedded});
 }
 
-MatrixView VisionTower::embed(Pass& pass, const VisionBatch& batch, const Offsets& offsets) const {
-  const MatrixView embedded = pass.allocate(offsets.tokens(), config_.encoder.width);
+MatrixView VisionTower::embed(Pass& pass, const VisionBatch& batch, Offsets& offsets) const {
+  const std::int64_t tokens = offsets.tokens();
+  std::int64_t rows = tokens;
+  if (!config_.fixed_resolution && !pass.on_host()) {
+    const TokenBucket bucket = token_bucket(offsets);
+    rows = bucket.rows;
+    offsets.length_bound = bucket.length_bound;
+  }
+  const MatrixView embedded = pass.allocate(rows, config_.encoder.width);
   const Arena::Scope scope = pass.scope();
-  embed(pass, batch, pass.allocate(offsets.tokens(), std::int64_t{3} * config_.patch_size * config_.patch_size),
-        embedded);
+  embed(pass, batch, pass.allocate(tokens, std::int64_t{3} * config_.patch_size * config_.patch_size),
+        embedded.slice_rows(0, tokens));
+  if (rows > tokens) pass.fill_zero(embedded.slice_rows(tokens, rows - tokens));
+  if (offsets.length_bound > 0) pass.divide();
   return embedded;
 }
 
@@ -108,7 +118,7 @@ void VisionTower::pool(Pass& pass, const ConstMatrixView& tokens, const Offsets&
   const MatrixView attended = pass.allocate(offsets.sequences(), config_.encoder.width);
   const PoolingWeights& pooling = head_.pooling;
   pass.map_pool({tokens, offsets.values.data(), offsets.sequences(), config_.encoder.heads, pooling.probe_keys,
-                 pooling.value_weight, pooling.value_bias, attended});
+                 pooling.value_weight, pooling.value_bias, attended, offsets.length_bound});
   pass.linear({attended, head_.out_proj.weight, head_.out_proj.bias, Activation::kNone, {}, pooled});
   pass.layer_norm({pooled, head_.layer_norm.weight, head_.layer_norm.bias, config_.encoder.epsilon, attended});
   head_.mlp.forward(pass, attended, pooled, pooled);
@@ -124,19 +134,20 @@ VisionResult VisionTower::forward(Device& device, const VisionInput& input, cons
   result.spatial_shapes = spatial_shapes(input);
   const std::vector<std::int32_t>& shapes = result.spatial_shapes;
   const VisionBatch batch{input, shapes, 0, static_cast<std::int64_t>(shapes.size() / 2)};
-  const Offsets offsets = batch.offsets();
-  if (offsets.sequences() == 0) return result;
+  if (batch.count == 0) return result;
 
   Pass::run(device, parameters_->activation_type(), threads, cancel, [&](Pass& pass) {
     const Arena::Scope scope = pass.scope();
+    Offsets offsets = batch.offsets();
     const MatrixView tokens = embed(pass, batch, offsets);
-    StateCollector states(request.hidden_states, request.layer, result.hidden_states);
+    StateCollector states(request.hidden_states, request.layer, offsets.tokens(), result.hidden_states);
     if (!encoder_.forward(pass, offsets, tokens, &states)) return;
     if (!request.pooled && !request.last_hidden_state) return;
     pass.layer_norm({tokens, post_layernorm_.weight, post_layernorm_.bias, config_.encoder.epsilon, tokens});
     if (request.last_hidden_state) {
-      if (!pass.planning()) result.last_hidden_state.resize(static_cast<std::size_t>(tokens.rows * tokens.columns));
-      pass.copy_to_host(result.last_hidden_state.data(), tokens);
+      const MatrixView last = tokens.slice_rows(0, offsets.tokens());
+      if (!pass.planning()) result.last_hidden_state.resize(static_cast<std::size_t>(last.rows * last.columns));
+      pass.copy_to_host(result.last_hidden_state.data(), last);
     }
     if (!request.pooled) return;
     const MatrixView pooled = pass.allocate(offsets.sequences(), config_.encoder.width);

@@ -129,7 +129,8 @@ class VisionTower {
   // Fills patches [Σ patches, 3p²].
   void cut_patches(Pass& pass, const VisionBatch& batch, const MatrixView& patches) const;
   void embed(Pass& pass, const VisionBatch& batch, const MatrixView& patches, const MatrixView& embedded) const;
-  MatrixView embed(Pass& pass, const VisionBatch& batch, const Offsets& offsets) const;
+  // Into new rows [≥ Σ patches, width]: more, and with a bound in `offsets`, where the pass takes a bucket of tokens.
+  MatrixView embed(Pass& pass, const VisionBatch& batch, Offsets& offsets) const;
   void pool(Pass& pass, const ConstMatrixView& tokens, const Offsets& offsets, const MatrixView& pooled) const;
   void backward_head(Pass& pass, const Activations& kept, const MatrixView& grad_pooled,
                      const MatrixView& grad_tokens) const;

@@ -5,7 +5,7 @@ namespace siglip2 {
 
 void VisionTower::forward(Pass& pass, const VisionBatch& batch, const MatrixView& pooled) const {
   const Arena::Scope scope = pass.scope();
-  const Offsets offsets = batch.offsets();
+  Offsets offsets = batch.offsets();
   const MatrixView tokens = embed(pass, batch, offsets);
   encoder_.forward(pass, offsets, tokens, nullptr);
   pass.layer_norm({tokens, post_layernorm_.weight, post_layernorm_.bias, config_.encoder.epsilon, tokens});

@@ -7,6 +7,7 @@
 #include "simt/selftest.h"
 #include "simt/settings.h"
 #include "simt/sites.h"
+#include "simt/work_record.h"
 #include "tensor/error.h"
 
 namespace siglip2::simt {
@@ -61,6 +62,10 @@ std::string obey(const std::string& command) {
     drop_no_site();
   } else if (verb == "drop") {
     drop_site(first, second);
+  } else if (verb == "work" && first == "list") {
+    return list_work();
+  } else if (verb == "work" && (first == "on" || first == "off")) {
+    record_work(first == "on");
   } else if (verb == "memory-limit") {
     limit_device_memory(number(first));
   } else if (verb == "statistics") {

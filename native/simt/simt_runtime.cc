@@ -5,8 +5,16 @@
 #include "cuda/cublaslt.h"
 #include "cuda/runtime.h"
 #include "simt/device_memory.h"
+#include "simt/work_record.h"
 
 namespace siglip2::cuda::runtime {
+namespace {
+
+void record(const char* what, const void* to, std::size_t bytes, const void* from = nullptr) {
+  simt::record_piece(what, {reinterpret_cast<std::uintptr_t>(to), bytes, reinterpret_cast<std::uintptr_t>(from)});
+}
+
+}  // namespace
 
 void* allocate(void*, std::size_t bytes) {
   return simt::allocate_device_memory(bytes);
@@ -18,12 +26,14 @@ void release(void*, void* memory) noexcept {
 void copy_to_device(OpContext&, void* device, const void* host, std::size_t bytes) {
   if (bytes == 0) return;
   simt::check_device_range(device, bytes);
+  record("upload", device, bytes);
   const simt::DeviceMemoryAccess access;
   std::memcpy(device, host, bytes);
 }
 void copy_to_host(OpContext&, void* host, const void* device, std::size_t bytes) {
   if (bytes == 0) return;
   simt::check_device_range(device, bytes);
+  record("download", device, bytes);
   const simt::DeviceMemoryAccess access;
   std::memcpy(host, device, bytes);
 }
@@ -31,12 +41,14 @@ void copy_on_device(OpContext&, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   simt::check_device_range(to, bytes);
   simt::check_device_range(from, bytes);
+  record("copy", to, bytes, from);
   const simt::DeviceMemoryAccess access;
   std::memcpy(to, from, bytes);
 }
 void fill_zero(OpContext&, void* device, std::size_t bytes) {
   if (bytes == 0) return;
   simt::check_device_range(device, bytes);
+  record("fill", device, bytes);
   const simt::DeviceMemoryAccess access;
   std::memset(device, 0, bytes);
 }
@@ -45,8 +57,12 @@ void stage_to_device(OpContext& context, void* device, const void* host, std::si
 }
 
 // Nothing is gained by starting work as a whole.
-void begin_pass(void*) {}
-void end_pass(void*) {}
+void begin_pass(void*) {
+  simt::record_piece("begin", {});
+}
+void end_pass(void*) {
+  simt::record_piece("end", {});
+}
 void abandon_pass(void*) noexcept {}
 
 int multiprocessors(const OpContext&) {

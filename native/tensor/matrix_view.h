@@ -54,6 +54,10 @@ struct ConstMatrixView {
     return {static_cast<const char*>(data) + first * static_cast<std::int64_t>(size_of(dtype)), dtype, rows, count,
             stride};
   }
+  ConstMatrixView slice_rows(std::int64_t first, std::int64_t count) const {
+    return {static_cast<const char*>(data) + first * stride * static_cast<std::int64_t>(size_of(dtype)), dtype, count,
+            columns, stride};
+  }
 };
 
 }  // namespace siglip2

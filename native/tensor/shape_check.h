@@ -87,9 +87,9 @@ inline DType check_activation_type(const char* operation, const char* name, DTyp
                                      device + "\" computes in " + types);
 }
 
-// Prefix sums: `count` + 1 entries that start at 0, never fall and end at `total`.
-inline void check_offsets(const char* operation, const char* name, const std::int32_t* offsets, std::int64_t count,
-                          std::int64_t total) {
+// Prefix sums: `count` + 1 entries that start at 0 and never fall.
+inline void check_ascending_offsets(const char* operation, const char* name, const std::int32_t* offsets,
+                                    std::int64_t count) {
   check_pointer(operation, name, offsets);
   if (offsets[0] != 0) {
     throw_shape_error(operation, std::string(name) + " must start at 0, got " + std::to_string(offsets[0]));
@@ -100,10 +100,26 @@ inline void check_offsets(const char* operation, const char* name, const std::in
                                        std::to_string(offsets[i + 1]) + " after " + std::to_string(offsets[i]));
     }
   }
+}
+
+// The same, ending at `total`.
+inline void check_offsets(const char* operation, const char* name, const std::int32_t* offsets, std::int64_t count,
+                          std::int64_t total) {
+  check_ascending_offsets(operation, name, offsets, count);
   if (offsets[count] != total) {
     throw_shape_error(operation, std::string(name) + " must end at " + std::to_string(total) + ", got " +
                                      std::to_string(offsets[count]));
   }
+}
+
+// The same, of sequences that may leave rows over when their lengths have a bound, and are within it; 0: no bound.
+inline void check_bounded_offsets(const char* operation, const char* name, const std::int32_t* offsets,
+                                  std::int64_t count, std::int64_t total, std::int64_t length_bound) {
+  if (length_bound == 0) return check_offsets(operation, name, offsets, count, total);
+  check_ascending_offsets(operation, name, offsets, count);
+  check_range(operation, (std::string("the end of ") + name).c_str(), offsets[count], 0, total);
+  for (std::int64_t i = 0; i < count; ++i)
+    check_range(operation, (std::string("a length in ") + name).c_str(), offsets[i + 1] - offsets[i], 0, length_bound);
 }
 
 }  // namespace siglip2

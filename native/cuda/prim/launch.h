@@ -5,6 +5,7 @@
 // (context.planning) launches do nothing.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -14,6 +15,9 @@
 #include "backend/op_table.h"
 #include "cuda/language.h"
 #include "cuda/runtime.h"
+#if defined(SIGLIP2_SIMT)
+#include "simt/work_record.h"
+#endif
 
 namespace siglip2::cuda {
 
@@ -72,6 +76,16 @@ void launch(OpContext& context, const char* name, void (*kernel)(Parameters...),
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
   if (context.planning || shape.blocks == 0 || shape.blocks_y == 0) return;
 #if defined(SIGLIP2_SIMT)
+  if (simt::work_recorded) {
+    [&](Parameters... parameters) {
+      (clear_padding(parameters), ...);
+      const std::span<const std::byte> bytes[] = {std::as_bytes(std::span(&parameters, 1))...};
+      simt::record_launch(name, reinterpret_cast<const void*>(kernel),
+                          {static_cast<std::uintptr_t>(shape.blocks), static_cast<std::uintptr_t>(shape.blocks_y),
+                           static_cast<std::uintptr_t>(shape.threads), shape.shared_bytes},
+                          bytes);
+    }(static_cast<Parameters>(arguments)...);
+  }
   simt::GlobalMemory memory;
   for (const Access& access : accesses)
     memory.add(access.data, access.rows, access.row_bytes, access.stride_bytes, access.writable);

@@ -20,8 +20,8 @@ DType check_inputs(const char* name, const OpTable& table, const AttentionInputs
   check_matrix(name, "key", args.key, type, keys, width);
   check_matrix(name, "value", args.value, type, keys, width);
   check_matrix(name, "output", output, type, queries, width);
-  check_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries);
-  check_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys);
+  check_bounded_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries, args.length_bound);
+  check_bounded_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys, args.length_bound);
   return type;
 }
 
@@ -43,6 +43,7 @@ void attention(const OpTable& table, OpContext& context, const AttentionArgs& ar
 
 void attention_backward(const OpTable& table, OpContext& context, const AttentionBackwardArgs& args) {
   const char* const name = "attention_backward";
+  check_equal(name, "length_bound", args.length_bound, 0);
   const DType type = check_inputs(name, table, args, args.output);
   const std::int64_t width = args.query.columns;
   const std::int64_t queries = args.query.rows;

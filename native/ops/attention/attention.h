@@ -7,9 +7,11 @@
 //   query         [Σ queries, heads·head_dim]  float32 or bfloat16 where the device computes in it, one type for all
 //                 activations of a call; row stride free (so it may be a slice of a joint product)
 //   key, value    [Σ keys, heads·head_dim]     that type, likewise
-//   *_offsets     prefix sums in host memory, sequences + 1 entries, first 0, last the number of rows
+//   *_offsets     prefix sums in host memory, sequences + 1 entries, first 0, last the number of rows (or fewer: below)
 //   output        [Σ queries, heads·head_dim]  that type, overwritten; must not overlap the inputs
 //   log_sum_exp   [Σ queries, heads]           float32, overwritten; optional
+//
+// With `length_bound`, rows may follow the last sequence that belong to none; nothing reads or writes them.
 //
 // Any head_dim from 1 to 256. Accumulation and softmax are float32. A query without keys gives output 0 and −∞.
 // Results do not depend on the number of threads.
@@ -36,6 +38,10 @@ struct AttentionInputs {
   int head_dim = 0;
   bool causal = false;
   float scale = 1.0f;
+  // 0: what a GPU is asked to do follows the lengths of the sequences. Otherwise no sequence of queries or keys is
+  // longer than this, and it follows from this, the number of rows and the number of sequences alone, so that batches
+  // of other lengths ask for the same (docs/kernels/runtime.md). Forward only.
+  std::int64_t length_bound = 0;
 };
 
 struct AttentionArgs : AttentionInputs {

@@ -28,7 +28,7 @@ void start_mma(OpContext& context, const AttentionArgs& args) {
   const std::vector<AttentionWork> work = query_work(args, Shape::kQueries);
   const auto items = static_cast<std::int64_t>(work.size());
   const AttentionWork* const device_work = scratch.upload(work.data(), items);
-  const std::int64_t tiles = (work.front().keys + kForwardKeys - 1) / kForwardKeys;
+  const std::int64_t tiles = (most_keys(args, work) + kForwardKeys - 1) / kForwardKeys;
   AttentionForwardParameters parameters{device_work,
                                         args.query.as<bfloat16>(),
                                         args.key.as<bfloat16>(),
@@ -92,10 +92,15 @@ void start_general(OpContext& context, const AttentionArgs& args) {
   start_general<T, 8>(context, args);
 }
 
-// Two row tiles a warp unless that makes rows to compute many more; see attention_forward_mma.cuh.
+// Whether two row tiles a warp do not make rows to compute many more; see attention_forward_mma.cuh.
+bool suits_long_tiles(const AttentionInputs& args) {
+  if (args.length_bound > 0) return args.length_bound > 64;
+  return 4 * padded_queries(args, 128) <= 5 * padded_queries(args, 64);
+}
+
 template <int kHeadDim>
 void start_mma(OpContext& context, const AttentionArgs& args) {
-  if (4 * padded_queries(args, 128) <= 5 * padded_queries(args, 64)) {
+  if (suits_long_tiles(args)) {
     start_mma<kHeadDim, 2>(context, args);
   } else {
     start_mma<kHeadDim, 1>(context, args);

@@ -101,6 +101,7 @@ __global__ void __launch_bounds__(kGeneralThreads, 2)
   using Shape = GeneralShape<kPairs>;
   constexpr int kRows = Shape::kRows;
   const AttentionWork work = parameters.work[blockIdx.x / parameters.heads];
+  if (work.queries == 0) return;
   const int head = static_cast<int>(blockIdx.x % parameters.heads);
   const int head_dim = parameters.head_dim;
   const std::int64_t head_column = std::int64_t{head} * head_dim;

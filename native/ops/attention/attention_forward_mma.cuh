@@ -312,6 +312,7 @@ __global__ void __launch_bounds__(kForwardThreads, ForwardShape<kHeadDim, kRowTi
     attention_forward_kernel(AttentionForwardParameters parameters) {
   using Shape = ForwardShape<kHeadDim, kRowTiles>;
   const AttentionWork work = parameters.work[blockIdx.x / parameters.heads];
+  if (work.queries == 0) return;
   const int head = static_cast<int>(blockIdx.x % parameters.heads);
   bfloat16* const ring = reinterpret_cast<bfloat16*>(shared_memory());
   const int lane = lane_index();

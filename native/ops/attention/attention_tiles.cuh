@@ -34,7 +34,9 @@ struct AttentionWork {
 };
 
 // Tiles of `tile_rows` queries with the keys that any of them sees, longest first, so that the last blocks to finish
-// are short ones. Tiles without keys are listed too: their output is 0.
+// are short ones. Tiles without keys are listed too: their output is 0. Where lengths have a bound the list has as many
+// entries as the rows could make in that many sequences; what is left over has no queries, and its blocks nothing to
+// do.
 inline std::vector<AttentionWork> query_work(const AttentionInputs& args, int tile_rows) {
   std::vector<AttentionWork> work;
   for (std::int64_t s = 0; s < args.sequences; ++s) {
@@ -48,7 +50,14 @@ inline std::vector<AttentionWork> query_work(const AttentionInputs& args, int ti
   }
   std::stable_sort(work.begin(), work.end(),
                    [](const AttentionWork& a, const AttentionWork& b) { return a.keys > b.keys; });
+  if (args.length_bound > 0)
+    work.resize(static_cast<std::size_t>(args.query.rows / tile_rows + args.sequences), AttentionWork{});
   return work;
+}
+
+// The most keys that a query meets, or their bound.
+inline std::int64_t most_keys(const AttentionInputs& args, const std::vector<AttentionWork>& work) {
+  return args.length_bound > 0 ? args.length_bound : work.front().keys;
 }
 
 // How rows of one head lie in a tile.

@@ -22,7 +22,6 @@ DType check_inputs(const char* name, const OpTable& table, const Args& args) {
   check_heads(name, "columns of tokens", args.tokens.columns, args.heads);
   check_at_least(name, "rows of tokens", args.tokens.rows, 0);
   check_matrix(name, "tokens", args.tokens, type, args.tokens.rows, args.tokens.columns);
-  check_offsets(name, "offsets", args.offsets, args.sequences, args.tokens.rows);
   check_pointer(name, "probe_keys", args.probe_keys);
   check_pointer(name, "value_weight", args.value_weight);
   return type;
@@ -41,6 +40,7 @@ void check_probe(const char* name, const ProbeKeysArgs& args) {
 void map_pool(const OpTable& table, OpContext& context, const MapPoolArgs& args) {
   const char* const name = "map_pool";
   const DType type = check_inputs(name, table, args);
+  check_bounded_offsets(name, "offsets", args.offsets, args.sequences, args.tokens.rows, args.length_bound);
   check_matrix(name, "output", args.output, type, args.sequences, args.tokens.columns);
   check_pointer(name, "value_bias", args.value_bias);
   if (args.sequences == 0) return;
@@ -51,6 +51,7 @@ void map_pool_backward(const OpTable& table, OpContext& context, const MapPoolBa
   const char* const name = "map_pool_backward";
   const DType type = check_inputs(name, table, args);
   const std::int64_t width = args.tokens.columns;
+  check_offsets(name, "offsets", args.offsets, args.sequences, args.tokens.rows);
   check_matrix(name, "grad_output", args.grad_output, type, args.sequences, width);
   if (args.grad_tokens.data != nullptr) {
     check_matrix(name, "grad_tokens", args.grad_tokens, type, args.tokens.rows, width);

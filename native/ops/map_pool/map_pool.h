@@ -6,11 +6,14 @@
 //   pooled_h = Σ_j softmax_j(u_h · x_j) x_j,   output_h = W_v,h pooled_h + b_v,h
 //
 //   tokens        [Σ tokens, width]      float32, or bfloat16 where the device computes in it
-//   offsets       prefix sums in host memory, sequences + 1 entries
+//   offsets       prefix sums in host memory, sequences + 1 entries, first 0, last the number of tokens
 //   probe_keys    [heads, width]         float32: u_h, from `probe_keys`
 //   value_weight  [width, width]         float32, row-major [out, in]
 //   value_bias    [width]                float32
 //   output        [sequences, width]     the tokens' type, overwritten; a sequence without tokens gives value_bias
+//
+// With `length_bound` (as that of attention, ops/attention) tokens may follow the last sequence that belong to none;
+// their numbers change nothing.
 //
 // Accumulation is float32. Results do not depend on the number of threads.
 #pragma once
@@ -31,6 +34,7 @@ struct MapPoolArgs {
   const float* value_weight = nullptr;
   const float* value_bias = nullptr;
   MatrixView output;
+  std::int64_t length_bound = 0;
 };
 
 // Gradients of the pooling. With w_j = softmax_j(u_h · x_j), p_h = Σ_j w_j x_j and d_h = W_v,hᵀ grad_output_h:

@@ -159,10 +159,19 @@ void differentiate_probe_keys(OpContext& context, const MapPoolBackwardArgs& arg
   const std::int32_t* const starts = scratch.upload(chunk_starts.data(), chunks + 1);
   float* const parts = scratch.allocate<float>(chunks * size);
   pool_tokens<T>(context, args.tokens, {weights + heads, 2 * heads, tokens * 2 * heads - heads}, args.heads, starts,
-                 chunks, kChunkTokens, parts, size);
+                 chunks, parts, size);
   launch(context, "map_pool_grad_probe_keys", add_parts_kernel,
          {(size + kColumnThreads - 1) / kColumnThreads, kColumnThreads},
          {reads(parts, chunks * size), writes(args.grad_probe_keys, size)}, parts, chunks, size, args.grad_probe_keys);
+}
+
+inline std::int64_t longest(const std::int32_t* offsets, std::int64_t sequences) {
+  std::int64_t most = 0;
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    const std::int64_t count = offsets[s + 1] - offsets[s];
+    if (count > most) most = count;
+  }
+  return most;
 }
 
 template <typename T>
@@ -183,7 +192,7 @@ void start_backward(OpContext& context, const MapPoolBackwardArgs& args) {
          {reads(offsets, args.sequences + 1), writes(weights, both)}, weights, offsets, args.heads);
   if (args.grad_tokens.data != nullptr) differentiate_tokens<T>(context, args, offsets, most_tokens, weights);
   if (args.grad_probe_keys == nullptr) return;
-  pool_tokens<T>(context, args.tokens, {weights, 2 * heads, both}, args.heads, offsets, args.sequences, most_tokens,
+  pool_tokens<T>(context, args.tokens, {weights, 2 * heads, both}, args.heads, offsets, args.sequences,
                  args.pooled.as<float>(), args.pooled.stride);
   differentiate_value_weight<T>(context, args);
   differentiate_probe_keys<T>(context, args, weights);

@@ -34,8 +34,8 @@ void start(OpContext& context, const MapPoolArgs& args) {
   score_tokens<T>(context, args.tokens, args.probe_keys, args.heads, weights, heads);
   launch(context, "map_pool_softmax", softmax_kernel, {args.sequences, kSoftmaxWarps * kWarpSize},
          {reads(offsets, args.sequences + 1), writes(weights, tokens * heads)}, weights, heads, offsets, args.heads);
-  pool_tokens<T>(context, args.tokens, {weights, heads, tokens * heads}, args.heads, offsets, args.sequences,
-                 longest(args.offsets, args.sequences), pooled, heads * width);
+  pool_tokens<T>(context, args.tokens, {weights, heads, tokens * heads}, args.heads, offsets, args.sequences, pooled,
+                 heads * width);
 
   RowDots<float, T> output = {};
   output.a = args.value_weight;

@@ -18,15 +18,6 @@ struct TokenNumbers {
   std::int64_t count;  // of all floats
 };
 
-inline std::int64_t longest(const std::int32_t* offsets, std::int64_t sequences) {
-  std::int64_t most = 0;
-  for (std::int64_t s = 0; s < sequences; ++s) {
-    const std::int64_t count = offsets[s + 1] - offsets[s];
-    if (count > most) most = count;
-  }
-  return most;
-}
-
 // scores[j · stride + h] = u_h · x_j.
 template <typename T>
 void score_tokens(OpContext& context, const ConstMatrixView& tokens, const float* probe_keys, int heads, float* scores,
@@ -49,8 +40,7 @@ void score_tokens(OpContext& context, const ConstMatrixView& tokens, const float
 // pooled[b · stride + h · width + c] = Σ_j numbers(j, h) x_j[c] over the tokens [offsets[b], offsets[b + 1]).
 template <typename T>
 void pool_tokens(OpContext& context, const ConstMatrixView& tokens, const TokenNumbers& numbers, int heads,
-                 const std::int32_t* offsets, std::int64_t batches, std::int64_t most_tokens, float* pooled,
-                 std::int64_t stride) {
+                 const std::int32_t* offsets, std::int64_t batches, float* pooled, std::int64_t stride) {
   RowSums<float, T, float> sums = {};
   sums.weights = numbers.data;
   sums.weight_stride_r = numbers.stride;
@@ -61,7 +51,6 @@ void pool_tokens(OpContext& context, const ConstMatrixView& tokens, const TokenN
   sums.c = pooled;
   sums.c_stride = tokens.columns;
   sums.c_batch = stride;
-  sums.rows = most_tokens;
   sums.n = heads;
   sums.columns = tokens.columns;
   sums.ragged = Ragged::kRows;

@@ -143,7 +143,7 @@ struct RowSums {
   TC* c;
   std::int64_t c_stride, c_batch;
   bool accumulate;
-  std::int64_t rows, n, columns;  // rows or n: the most of a batch, when ragged
+  std::int64_t rows, n, columns;  // ragged rows: not used; ragged n: the most of a batch
   Ragged ragged;
   const std::int32_t* offsets;  // device memory, batches + 1; null: not ragged
 };
