@@ -343,7 +343,7 @@ void graph_errors() {
   CHECK(catch_error([&] { table.end_pass(context.device); }).has("mix"));
   table.abandon_pass(context.device);
   launches(context, memory, memory + 8, 20, 5);
-  CHECK(thrown > 8 && fake::state.graph_launches > 100);
+  CHECK(thrown > 0 && fake::state.graph_launches > 100);
 }
 
 // Products are known again, too, with their biases and workspace; those without an algorithm are left to the caller.
