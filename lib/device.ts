@@ -41,25 +41,29 @@ export function resolveDevice(argument: string, device: unknown): string {
   }
 }
 
-/** Element types that a device computes in, the one that `auto` means first. */
-function computeTypes(device: string): DType[] {
+/** What is to be done in an element type: running models, training them, making patches for them. */
+type Purpose = 'compute' | 'train' | 'patchify';
+
+/** Element types that a device has for a purpose, the one that `auto` means first. */
+function typesOf(device: string, purpose: Purpose): DType[] {
   if (device.startsWith('cuda')) return ['bfloat16', 'float32'];
-  return device === 'simt' ? ['float32', 'bfloat16'] : ['float32'];
+  // CPUs have bfloat16 for the operands of a model's products alone.
+  return device === 'simt' || purpose === 'compute' ? ['float32', 'bfloat16'] : ['float32'];
 }
 
 /**
  * The element type to compute in, with `auto` resolved: bfloat16 on CUDA devices, float32 elsewhere.
- * @throws SiglipError ERR_SIGLIP_UNSUPPORTED when the device cannot compute in it
+ * @throws SiglipError ERR_SIGLIP_UNSUPPORTED when the device does not have it for that purpose
  */
-export function resolveDType(argument: string, dtype: unknown, device: string): DType {
-  const supported = computeTypes(device);
+export function resolveDType(argument: string, dtype: unknown, device: string, purpose: Purpose): DType {
+  const supported = typesOf(device, purpose);
   if (dtype === undefined || dtype === 'auto') return supported[0] as DType;
   if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16' && dtype !== 'int8')
     throw wrongType(argument, '"auto", "float32", "bfloat16", "float16" or "int8"', dtype);
   if (supported.includes(dtype)) return dtype;
   throw new SiglipError(
     'ERR_SIGLIP_UNSUPPORTED',
-    `${argument}: device "${device}" cannot compute in ${describe(dtype)}; it can in ` +
+    `${argument}: device "${device}" cannot ${purpose} in ${describe(dtype)}; it can in ` +
       supported.map((name) => `"${name}"`).join(' and '),
     { details: { device, dtype, supported } },
   );

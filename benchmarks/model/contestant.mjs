@@ -5,8 +5,9 @@ import { answerRequests } from '../support/answer.mjs';
 let model;
 
 await answerRequests({
-  async load({ checkpoint, tower, threads, device }) {
-    model = await Siglip2.load(checkpoint, { towers: [tower], threads, device: device ?? 'auto' });
+  async load({ checkpoint, tower, threads, device, dtype }) {
+    const options = { towers: [tower], threads, device: device ?? 'auto', dtype: dtype ?? 'auto' };
+    model = await Siglip2.load(checkpoint, options);
     return { description: `siglip2, ${model.device}, ${model.dtype}` };
   },
   prepare(kind, shape, arrays) {

@@ -15,7 +15,13 @@ const options = readOptions({
   ...peerOptions,
   batches: { type: 'string' },
   towers: { type: 'string', default: 'vision,text' },
+  dtype: { type: 'string', default: 'float32' },
 });
+const { dtype } = options;
+if (dtype !== 'float32' && dtype !== 'bfloat16')
+  throw new RangeError(`--dtype: expected float32 or bfloat16, got ${dtype}`);
+// In bfloat16 each contestant rounds where it likes; onnxruntime stays in float32, which has no bfloat16 kernels.
+const bounds = dtype === 'bfloat16' ? { difference: 0.15, cosine: 5e-4 } : undefined;
 const batches = (options.batches ?? (options.smoke ? '1,2' : '1,8,32')).split(',').map(Number);
 const checkpoint = options.checkpoint ?? (options.smoke ? tinyCheckpoint : await cachedCheckpoint('base-patch16-256'));
 const config = await readConfig(checkpoint);
@@ -34,11 +40,11 @@ const tables = [];
 const limits = [];
 const notes = [];
 const raw = {};
-const settings = { checkpoint: checkpoint.split('/').at(-1), dtype: 'float32', threads: options.threads };
+const settings = { checkpoint: checkpoint.split('/').at(-1), dtype, threads: options.threads };
 
 async function measureTower(tower) {
   const { ours, peers, descriptions, missing, close } = await startContestants(
-    { checkpoint, tower, threads: options.threads },
+    { checkpoint, tower, dtype, threads: options.threads },
     options,
   );
   notes.push(...missing);
@@ -55,7 +61,13 @@ async function measureTower(tower) {
       if (batch > 1) gate.push(distinctRows(`${tower}, batch ${batch}: rows`, output, width));
       for (const peer of peers)
         gate.push(
-          compareRows(`${tower}, batch ${batch}: siglip2 against ${peer.name}`, output, await peer.run(), width),
+          compareRows(
+            `${tower}, batch ${batch}: siglip2 against ${peer.name}`,
+            output,
+            await peer.run(),
+            width,
+            bounds,
+          ),
         );
       checks.push(...gate);
       requirePassed(gate);
@@ -101,8 +113,8 @@ notes.push(
 );
 await report(
   {
-    name: `throughput-${settings.checkpoint}`,
-    title: `Throughput of ${settings.checkpoint}`,
+    name: `throughput-${settings.checkpoint}${dtype === 'float32' ? '' : `-${dtype}`}`,
+    title: `Throughput of ${settings.checkpoint} in ${dtype}`,
     settings,
     checks,
     limits,

@@ -66,7 +66,8 @@ export async function loadModel(
   const { terminal, options, signal } = context;
   const { device, dtype, threads } = options;
   // Mistakes that need no checkpoint to be found are reported before anything is downloaded.
-  if (options.model !== undefined) resolveDType('options.dtype', dtype, resolveDevice('options.device', device));
+  if (options.model !== undefined)
+    resolveDType('options.dtype', dtype, resolveDevice('options.device', device), 'compute');
   const { folder, summary } = await findCheckpoint(context, { tokenizer: towers.includes('text') });
   const progress = new Progress(terminal, `loading ${summary.model} …`);
   try {

@@ -1,4 +1,5 @@
 import { wrongType } from '../arguments.js';
+import { type ActivationDType, weightType } from './layers.js';
 import { type KernelOptions, runKernel } from './run.js';
 import type { Tensor } from './tensor.js';
 
@@ -6,18 +7,19 @@ import type { Tensor } from './tensor.js';
  * Gradients of {@link linear} without activation: gradInput = gradOutput · weight, gradWeight = gradOutputᵀ · input,
  * gradBias = Σ gradOutput over the rows. Accumulated in float32.
  * @param args input [rows, in], gradOutput [rows, out], float32 or both bfloat16; weight [out, in], float32, float16 or
- *   bfloat16, rounded to the type of the input
+ *   bfloat16, rounded to `weightDtype`, by default the type of the input. `weightDtype` `bfloat16` beside float32 input
+ *   (CPUs) rounds gradOutput for gradInput, too
  * @returns gradInput [rows, in] in the input's type; gradWeight [out, in], gradBias [out], float32
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
 export async function linearBackward(
-  args: { input: Tensor; weight: Tensor; gradOutput: Tensor } & KernelOptions,
+  args: { input: Tensor; weight: Tensor; gradOutput: Tensor; weightDtype?: ActivationDType } & KernelOptions,
 ): Promise<{ gradInput: Tensor; gradWeight: Tensor; gradBias: Tensor }> {
   const { gradInput, gradWeight, gradBias } = await runKernel(
     'linearBackward',
     args,
     ['input', 'weight', 'gradOutput'],
-    {},
+    weightType(args),
   );
   return { gradInput: gradInput as Tensor, gradWeight: gradWeight as Tensor, gradBias: gradBias as Tensor };
 }

@@ -13,11 +13,18 @@ function resultType({ dtype }: { dtype?: ActivationDType } = {}): { dtype?: Acti
   return dtype === undefined ? {} : { dtype: requireOneOf('args.dtype', dtype, activationTypes) };
 }
 
+/** The option `weightDtype`, if it is given. */
+export function weightType(args: { weightDtype?: ActivationDType }): { weightDtype: ActivationDType | undefined } {
+  const dtype = args?.weightDtype;
+  return { weightDtype: dtype && requireOneOf('args.weightDtype', dtype, activationTypes) };
+}
+
 /**
  * Linear layer: output = activation(input · weightᵀ + bias) + residual, accumulated in float32.
  * @param args input [rows, in], residual [rows, out], float32, or both bfloat16 on devices that compute in it; weight
- *   [out, in], float32, float16 or bfloat16, rounded to the type of the input; bias [out], float32; activation `gelu` is
- *   the tanh form
+ *   [out, in], float32, float16 or bfloat16, rounded to `weightDtype`, by default the type of the input; bias [out],
+ *   float32; activation `gelu` is the tanh form. `weightDtype` `bfloat16` beside float32 input (CPUs) rounds the input to
+ *   bfloat16 for the product, too
  * @returns output [rows, out] in the input's type
  */
 export async function linear(
@@ -27,10 +34,12 @@ export async function linear(
     bias?: Tensor;
     residual?: Tensor;
     activation?: 'none' | 'gelu';
+    weightDtype?: ActivationDType;
   } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const activation = requireOneOf('args.activation', args?.activation ?? 'none', ['none', 'gelu']);
-  const { output } = await runKernel('linear', args, ['input', 'weight'], { activation }, ['bias', 'residual']);
+  const values = { activation, ...weightType(args) };
+  const { output } = await runKernel('linear', args, ['input', 'weight'], values, ['bias', 'residual']);
   return { output: output as Tensor };
 }
 

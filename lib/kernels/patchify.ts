@@ -79,7 +79,7 @@ export async function naflexPatchify(
   const maxPatches = requireInteger('options.maxPatches', options.maxPatches, 1, 1 << 20);
   const mode = requireOneOf('options.mode', options.mode ?? 'pil', ['pil', 'float']);
   const device = resolveDevice('options.device', options.device);
-  const dtype = resolveDType('options.dtype', options.dtype, device);
+  const dtype = resolveDType('options.dtype', options.dtype, device, 'patchify');
   const deviation = threeNumbers('options.std', options.std, 0.5);
   if (deviation.some((value) => value <= 0)) throw wrongRange('options.std', 'positive numbers', deviation.join(', '));
 

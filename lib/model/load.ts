@@ -20,7 +20,10 @@ import type { SafetensorsDType } from './safetensors.js';
 export interface LoadOptions {
   /** Default `auto`: CUDA when a usable device exists, else the CPU. */
   device?: Device;
-  /** `auto`: the fastest type that passes the accuracy bar on that device. */
+  /**
+   * `bfloat16` on CPUs: weights of layers, and what they are multiplied by, in bfloat16; sums and all else in float32.
+   * `auto`: `bfloat16` on CUDA devices, `float32` elsewhere.
+   */
   dtype?: DType | 'auto';
   /** Load only what is needed; default both. */
   towers?: ('vision' | 'text')[];
@@ -100,7 +103,7 @@ export interface LoadedModel {
 export async function loadModel(source: string | URL, options: LoadOptions): Promise<LoadedModel> {
   const towers = checkTowers(options.towers);
   const device = resolveDevice('options.device', options.device);
-  const dtype = resolveDType('options.dtype', options.dtype, device);
+  const dtype = resolveDType('options.dtype', options.dtype, device, 'compute');
   const threads = resolveThreads('options.threads', options.threads);
   const { folder, hubError } = await locate(source, options, { weights: true, tokenizer: towers.includes('text') });
 

@@ -136,7 +136,7 @@ function checkOptimizer(options: OptimizerOptions | undefined): Required<Optimiz
 export function checkTrainerOptions(options: TrainerOptions | undefined): TrainerSettings {
   const checked = requireOptions('options', options, optionNames);
   const device = resolveDevice('options.device', checked.device);
-  const dtype = resolveDType('options.dtype', checked.dtype ?? 'float32', device);
+  const dtype = resolveDType('options.dtype', checked.dtype ?? 'float32', device, 'train');
   const { microBatchSize, microBatches, checkpointing = false, tokenizer } = checked;
   if (microBatchSize !== undefined) requireInteger('options.microBatchSize', microBatchSize, 1);
   if (microBatches !== undefined) requireInteger('options.microBatches', microBatches, 1);

@@ -83,11 +83,13 @@ class KernelArguments {
     return object_.Get(name).IsUndefined() ? nullptr : tensor_of_shape(name, shape);
   }
   Napi::Value get(const char* name) const { return object_.Get(name); }
-  // The type of results that are activations: the option `dtype`, or `otherwise`.
-  DType result_type(DType otherwise) const {
-    const Napi::Value value = object_.Get("dtype");
+  // A type that is an option, or `otherwise`.
+  DType type(const char* name, DType otherwise) const {
+    const Napi::Value value = object_.Get(name);
     return value.IsUndefined() ? otherwise : to_dtype(value);
   }
+  // The type of results that are activations: the option `dtype`.
+  DType result_type(DType otherwise) const { return type("dtype", otherwise); }
   Device& device() const { return *device_; }
   void set_device(Device& device) { device_ = &device; }
   int threads() const { return threads_; }

@@ -12,7 +12,8 @@
 namespace siglip2::addon {
 namespace {
 
-// linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation }): output [rows, out]
+// linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation, weightDtype? }):
+// output [rows, out]
 Napi::Value run_linear(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
@@ -22,7 +23,7 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
     const auto bias = arguments.optional_tensor("bias", {out_features});
     const auto residual = arguments.optional_activation("residual", {input->shape[0], out_features});
     const bool gelu = to_string(arguments.get("activation"), "activation") == "gelu";
-    const auto packed = std::make_shared<PackedOnce>(weight, input->dtype, false);
+    const auto packed = std::make_shared<PackedOnce>(weight, arguments.type("weightDtype", input->dtype), false);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto output = new_tensor(device, {input->shape[0], out_features}, input->dtype);
       LinearArgs args;

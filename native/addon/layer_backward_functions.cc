@@ -15,7 +15,7 @@ TensorPointer new_zeros(Device& device, OpContext& context, Shape shape) {
   return tensor;
 }
 
-// linearBackward({ input [rows, in], weight [out, in], gradOutput [rows, out] }): gradInput [rows, in],
+// linearBackward({ input [rows, in], weight [out, in], gradOutput [rows, out], weightDtype? }): gradInput [rows, in],
 // gradWeight [out, in], gradBias [out]
 Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
@@ -26,7 +26,7 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
     if (weight->shape != weight_shape)
       throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
     const auto grad_output = arguments.activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
-    const auto packed = std::make_shared<PackedOnce>(weight, input->dtype, true);
+    const auto packed = std::make_shared<PackedOnce>(weight, arguments.type("weightDtype", input->dtype), true);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
       const auto grad_input = new_tensor(device, input->shape, input->dtype);

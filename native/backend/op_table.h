@@ -52,6 +52,8 @@ struct OpTable {
 
   // Element types that activations may have on this device: bit static_cast<int>(DType).
   std::uint32_t activation_types;
+  // Types that weights may be packed in beside float32 activations, other than float32.
+  std::uint32_t weight_types;
   // Whether device memory is memory of the host, so that the host's may be given to operations as it is.
   bool host_memory;
 

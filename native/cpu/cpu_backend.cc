@@ -17,6 +17,9 @@ SIGLIP2_DECLARE_BUILD(avx2)
 #endif
 #if defined(SIGLIP2_HAVE_avx512)
 SIGLIP2_DECLARE_BUILD(avx512)
+namespace siglip2::avx512 {
+void use_pair_products(bool);
+}
 #endif
 #undef SIGLIP2_DECLARE_BUILD
 
@@ -34,7 +37,9 @@ OpTable make_table() {
   if (isa == "avx2") avx2::fill_kernels(table);
 #endif
 #if defined(SIGLIP2_HAVE_avx512)
-  if (isa == "avx512") avx512::fill_kernels(table);
+  // The same build: only products of bfloat16 operands have an instruction of their own.
+  if (isa == "avx512" || isa == "avx512bf16") avx512::fill_kernels(table);
+  avx512::use_pair_products(isa == "avx512bf16");
 #endif
   return table;
 }

@@ -17,11 +17,17 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+bool has_avx512bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #else
 bool has_avx2() {
   return false;
 }
 bool has_avx512() {
+  return false;
+}
+bool has_avx512bf16() {
   return false;
 }
 #endif
@@ -45,6 +51,7 @@ const std::vector<InstructionSet>& instruction_sets() {
       {"baseline", true, true},
       {"avx2", kCompiledAvx2, has_avx2()},
       {"avx512", kCompiledAvx512, has_avx512()},
+      {"avx512bf16", kCompiledAvx512, has_avx512bf16()},
   };
   return *sets;
 }

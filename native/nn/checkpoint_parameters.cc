@@ -19,13 +19,17 @@ std::string describe_shape(const Range& shape) {
   return text + "]";
 }
 
+bool has_activations_in(const OpTable& table, DType type) {
+  return (table.activation_types >> static_cast<int>(type) & 1u) != 0;
+}
+
 }  // namespace
 
-CheckpointParameters::CheckpointParameters(Device& device, DType activation_type,
-                                           std::shared_ptr<const Checkpoint> checkpoint, int threads,
-                                           std::shared_ptr<const CancelToken> cancel)
+CheckpointParameters::CheckpointParameters(Device& device, DType type, std::shared_ptr<const Checkpoint> checkpoint,
+                                           int threads, std::shared_ptr<const CancelToken> cancel)
     : device_(device),
-      activation_type_(activation_type),
+      weight_type_(type),
+      activation_type_(has_activations_in(device.table(), type) ? type : DType::kFloat32),
       checkpoint_(std::move(checkpoint)),
       cancel_(std::move(cancel)),
       context_(device.context(threads)) {}
@@ -67,10 +71,9 @@ PackedWeight CheckpointParameters::pack(const std::vector<ConstMatrixView>& part
   for (const ConstMatrixView& part : parts)
     out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
-  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, activation_type_));
-  pack_weight(device_.table(), context_,
-              {parts.data(), static_cast<int>(parts.size()), packed, false, activation_type_});
-  return {packed, out_features, in_features, activation_type_};
+  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, weight_type_));
+  pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed, false, weight_type_});
+  return {packed, out_features, in_features, weight_type_};
 }
 
 VectorWeights CheckpointParameters::vector(const std::string& name, std::initializer_list<std::int64_t> shape) {

@@ -15,8 +15,9 @@ namespace siglip2 {
 // does not fit.
 class CheckpointParameters final : public Parameters {
  public:
-  // `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
-  CheckpointParameters(Device& device, DType activation_type, std::shared_ptr<const Checkpoint> checkpoint, int threads,
+  // `type` is what layers compute in: that of packed weights, and of activations where the device has them in it, which
+  // are float32 otherwise. `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
+  CheckpointParameters(Device& device, DType type, std::shared_ptr<const Checkpoint> checkpoint, int threads,
                        std::shared_ptr<const CancelToken> cancel);
 
   VectorWeights vector(const std::string& name, std::initializer_list<std::int64_t> shape) override;
@@ -40,6 +41,7 @@ class CheckpointParameters final : public Parameters {
   void* allocate(std::size_t bytes);
 
   Device& device_;
+  DType weight_type_;
   DType activation_type_;
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::shared_ptr<const CancelToken> cancel_;

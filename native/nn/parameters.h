@@ -77,7 +77,7 @@ class Parameters {
   virtual TokenTable token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) = 0;
   // Throws ERR_SIGLIP_CHECKPOINT when the token table can no longer be read.
   virtual void check_token_table() const = 0;
-  // The element type of activations, and of packed weights.
+  // The element type of activations.
   virtual DType activation_type() const = 0;
   // Bytes of device memory that the parameters take.
   virtual std::size_t bytes() const = 0;

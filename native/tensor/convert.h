@@ -31,6 +31,10 @@ inline std::uint16_t float_to_bfloat16(float value) {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+// The nearest bfloat16 number, ties to even.
+inline float round_to_bfloat16(float value) {
+  return bfloat16_to_float(float_to_bfloat16(value));
+}
 
 inline float float16_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;

@@ -45,6 +45,33 @@ SIGLIP2_INLINE Vec load_float16(const void* source) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(source)))};
 }
 
+SIGLIP2_INLINE __m256i bits_of(Vec v) {
+  return _mm256_castps_si256(v.value);
+}
+SIGLIP2_INLINE Vec round_to_bfloat16(Vec v) {
+  const __m256i bits = bits_of(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256 kept = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet),
+                                       _mm256_cmp_ps(v.value, v.value, _CMP_UNORD_Q));
+  return {_mm256_and_ps(kept, _mm256_castsi256_ps(_mm256_set1_epi32(-65536)))};
+}
+SIGLIP2_INLINE Vec join_pair(Vec a, Vec b) {
+  return {_mm256_castsi256_ps(_mm256_or_si256(_mm256_srli_epi32(bits_of(a), 16), bits_of(b)))};
+}
+SIGLIP2_INLINE Vec first_of_pair(Vec v) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(bits_of(v), 16))};
+}
+SIGLIP2_INLINE Vec second_of_pair(Vec v) {
+  alignas(32) static constexpr std::int32_t kUpperHalves[8] = {-65536, -65536, -65536, -65536,
+                                                               -65536, -65536, -65536, -65536};
+  // Read where it is used: in a register it would drive a sum of the register tile to memory.
+  const std::int32_t* mask = kUpperHalves;
+  asm volatile("" : "+r"(mask));
+  return {_mm256_and_ps(v.value, _mm256_load_ps(reinterpret_cast<const float*>(mask)))};
+}
+
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
   return {_mm256_add_ps(a.value, b.value)};
 }

@@ -47,6 +47,27 @@ SIGLIP2_INLINE Vec load_float16(const void* source) {
   return {_mm512_maskz_cvtph_ps(kAllLanes, _mm256_loadu_si256(static_cast<const __m256i*>(source)))};
 }
 
+SIGLIP2_INLINE __m512i bits_of(Vec v) {
+  return _mm512_castps_si512(v.value);
+}
+SIGLIP2_INLINE Vec round_to_bfloat16(Vec v) {
+  const __m512i bits = bits_of(v);
+  const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(kAllLanes, bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __m512i kept = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(v.value, v.value, _CMP_UNORD_Q), rounded, quiet);
+  return {_mm512_castsi512_ps(_mm512_and_si512(kept, _mm512_set1_epi32(-65536)))};
+}
+SIGLIP2_INLINE Vec join_pair(Vec a, Vec b) {
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_maskz_srli_epi32(kAllLanes, bits_of(a), 16), bits_of(b)))};
+}
+SIGLIP2_INLINE Vec first_of_pair(Vec v) {
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAllLanes, bits_of(v), 16))};
+}
+SIGLIP2_INLINE Vec second_of_pair(Vec v) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(bits_of(v), _mm512_set1_epi32(-65536)))};
+}
+
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
   return {_mm512_add_ps(a.value, b.value)};
 }

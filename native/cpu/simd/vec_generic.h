@@ -81,6 +81,25 @@ SIGLIP2_INLINE Vec load_float16(const void* source) {
       reinterpret_cast<FloatLanes>(reinterpret_cast<UnsignedLanes>(absolute) | reinterpret_cast<UnsignedLanes>(sign))};
 }
 
+SIGLIP2_INLINE UnsignedLanes bits_of(Vec v) {
+  return reinterpret_cast<UnsignedLanes>(v.value);
+}
+SIGLIP2_INLINE Vec round_to_bfloat16(Vec v) {
+  const UnsignedLanes bits = bits_of(v);
+  const UnsignedLanes rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const UnsignedLanes kept = v.value == v.value ? rounded : bits | 0x400000u;
+  return {reinterpret_cast<FloatLanes>(kept & 0xffff0000u)};
+}
+SIGLIP2_INLINE Vec join_pair(Vec a, Vec b) {
+  return {reinterpret_cast<FloatLanes>((bits_of(a) >> 16) | bits_of(b))};
+}
+SIGLIP2_INLINE Vec first_of_pair(Vec v) {
+  return {reinterpret_cast<FloatLanes>(bits_of(v) << 16)};
+}
+SIGLIP2_INLINE Vec second_of_pair(Vec v) {
+  return {reinterpret_cast<FloatLanes>(bits_of(v) & 0xffff0000u)};
+}
+
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
   return {a.value + b.value};
 }

@@ -3,6 +3,13 @@
 #include "tensor/shape_check.h"
 
 namespace siglip2 {
+namespace {
+
+bool takes_weight(const OpTable& table, DType dtype) {
+  return (table.weight_types >> static_cast<int>(dtype) & 1u) != 0;
+}
+
+}  // namespace
 
 void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
   const char* const name = "linear";
@@ -14,7 +21,7 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
   check_matrix(name, "input", args.input, type, rows, args.weight.in_features);
   check_matrix(name, "output", args.output, type, rows, args.weight.out_features);
   check_pointer(name, "weight", args.weight.data);
-  if (args.weight.dtype != type) {
+  if (args.weight.dtype != type && !(type == DType::kFloat32 && takes_weight(table, args.weight.dtype))) {
     throw_shape_error(name, std::string("weight must be packed in the input's type, ") + name_of(type) + ", got " +
                                 name_of(args.weight.dtype));
   }
@@ -28,7 +35,7 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
 
 void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args) {
   const char* const name = "pack_weight";
-  check_activation_type(name, "the packed weight", args.dtype, table.name, table.activation_types);
+  check_activation_type(name, "the packed weight", args.dtype, table.name, table.activation_types | table.weight_types);
   check_at_least(name, "part_count", args.part_count, 1);
   check_pointer(name, "parts", args.parts);
   check_pointer(name, "packed", args.packed);

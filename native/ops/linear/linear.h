@@ -2,7 +2,8 @@
 //
 //   input     [rows, in_features]   float32, or bfloat16 where the device computes in it
 //   weight    [out_features, in_features], packed once by `pack_weight` in the layout the device's kernel streams
-//             and in the input's type
+//             and in the input's type, or in another that the device takes (OpTable::weight_types): in bfloat16 beside
+//             float32 input, whose values are then rounded to bfloat16 for the product
 //   bias      [out_features]        float32, optional
 //   residual  [rows, out_features]  the input's type, optional, added after the activation; may be the output itself
 //   output    [rows, out_features]  the input's type, overwritten; must not overlap the input
@@ -34,7 +35,7 @@ struct PackWeightArgs {
   // Packs the transposed stack instead, [in_features, Σ out_i], for the gradient of a layer's input: `packed` then has
   // packed_weight_bytes(in_features, Σ out_i) bytes, and `linear` with it computes grad_output · weight.
   bool transpose = false;
-  DType dtype = DType::kFloat32;  // of the packed weight: the activations' type
+  DType dtype = DType::kFloat32;  // of the packed weight
   // The parts are in device memory (and aligned) instead.
   bool parts_on_device = false;
 };

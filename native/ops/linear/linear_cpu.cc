@@ -9,10 +9,15 @@
 // its tile is in L1. Where the cut between blocks falls depends on in_features alone, and a tile's sum is in order, so
 // a row has the same bits in every batch.
 //
-// Floor: rows·in·out multiply-adds at two vectors a cycle; for few rows 4·in·out bytes of weight.
+// Weights in bfloat16 are the same in units of two in_features, 32 bits: panels [panel][⌈in/2⌉][kTileColumns] of pairs,
+// which the tile of cpu/simd/pair_tile.h multiplies by rows that are rounded to bfloat16 when they are packed.
+//
+// Floor: rows·in·out multiply-adds at two vectors a cycle, in bfloat16 with vdpbf16ps twice as many; for few rows
+// 4·in·out bytes of weight, 2·in·out in bfloat16.
 #include "ops/linear/linear.h"
 
 #include "cpu/kernels.h"
+#include "cpu/simd/pair_tile.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
@@ -20,7 +25,7 @@
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-constexpr std::int64_t kMostDepth = 384;
+constexpr std::int64_t kMostDepth = 384;  // units of both operands: see Depth
 constexpr std::int64_t kMostRows = 256 / kTileRows * kTileRows;
 constexpr std::int64_t kGroupPanels = 128 / kTileColumns;
 constexpr std::int64_t kTileSize = kTileRows * kTileColumns;
@@ -31,11 +36,23 @@ constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-// How in_features is cut, by its value alone: even blocks of at most kMostDepth.
-std::int64_t depth_of_blocks(std::int64_t in_features) {
-  const std::int64_t blocks = divide_up(in_features, kMostDepth);
-  return divide_up(divide_up(in_features, blocks), 8) * 8;
-}
+// in_features in the units that both operands are packed in: one value, or two in bfloat16.
+struct Depth {
+  bool pairs;
+  std::int64_t units;
+  std::int64_t row_words;  // 32-bit words of a unit of a packed row
+
+  explicit Depth(const PackedWeight& weight)
+      : pairs(weight.dtype == DType::kBFloat16),
+        units(pairs ? divide_up(weight.in_features, 2) : weight.in_features),
+        row_words(pairs ? pair_words() : 1) {}
+
+  // How they are cut, by their number alone: even blocks of at most kMostDepth.
+  std::int64_t of_blocks() const {
+    const std::int64_t blocks = divide_up(units, kMostDepth);
+    return divide_up(divide_up(units, blocks), 8) * 8;
+  }
+};
 
 // One tile's sums, rows of kTileColumns, to the output.
 void finish_tile(const LinearArgs& args, const float* sums, std::int64_t first_row, std::int64_t rows,
@@ -71,9 +88,9 @@ struct Block {
 };
 
 // Floats of scratch of a block: the sums of one group of panels, and its input rows as panels.
-std::int64_t scratch_floats(std::int64_t rows, std::int64_t in_features) {
+std::int64_t scratch_floats(std::int64_t rows, const Depth& depth) {
   const std::int64_t row_tiles = divide_up(rows, kTileRows);
-  return kGroupPanels * row_tiles * kTileSize + row_tiles * kTileRows * in_features + kLanes;
+  return kGroupPanels * row_tiles * kTileSize + row_tiles * kTileRows * depth.units * depth.row_words + kLanes;
 }
 
 // Brings part `index` of `parts` of a panel's block of `depth` to the L2 cache: it is used next, for all rows.
@@ -85,35 +102,46 @@ void prefetch_part(const float* panel, std::int64_t depth, std::int64_t index, s
   }
 }
 
+void pack_block_rows(const LinearArgs& args, const Block& block, const Depth& depth, float* rows) {
+  const float* const input = args.input.as<float>() + block.first_row * args.input.stride;
+  const auto pack = depth.pairs ? pack_pair_rows : pack_rows;
+  pack(input, args.input.stride, block.rows, args.weight.in_features, rows);
+}
+
 void multiply_block(const LinearArgs& args, const Block& block, float* scratch) {
-  const std::int64_t in_features = args.weight.in_features;
-  const std::int64_t depth = depth_of_blocks(in_features);
+  const Depth depth(args.weight);
+  const std::int64_t units = depth.units, block_units = depth.of_blocks();
   const std::int64_t row_tiles = divide_up(block.rows, kTileRows);
   float* const sums = scratch;
   float* const rows = scratch + kGroupPanels * row_tiles * kTileSize;
   const float* const weight = static_cast<const float*>(args.weight.data);
-  pack_rows(args.input.as<float>() + block.first_row * args.input.stride, args.input.stride, block.rows, in_features,
-            rows);
+  pack_block_rows(args, block, depth, rows);
 
   // A single tile of rows has nothing to keep in the cache: each panel is read from end to end.
   const std::int64_t group_panels = row_tiles == 1 ? 1 : kGroupPanels;
   for (std::int64_t group = 0; group < block.panels; group += group_panels) {
     const std::int64_t panels = block.panels - group < group_panels ? block.panels - group : group_panels;
-    for (std::int64_t first = 0; first < in_features; first += depth) {
-      const std::int64_t count = in_features - first < depth ? in_features - first : depth;
+    for (std::int64_t first = 0; first < units; first += block_units) {
+      const std::int64_t count = units - first < block_units ? units - first : block_units;
       for (std::int64_t p = 0; p < panels; ++p) {
         const std::int64_t panel = block.first_panel + group + p;
-        const float* const block_weight = weight + (panel * in_features + first) * kTileColumns;
+        const float* const block_weight = weight + (panel * units + first) * kTileColumns;
         for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
           const std::int64_t row = tile * kTileRows;
           const std::int64_t tile_rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
           if (p + 1 < panels) {
-            prefetch_part(block_weight + in_features * kTileColumns, count, tile, row_tiles);
+            prefetch_part(block_weight + units * kTileColumns, count, tile, row_tiles);
           }
           float* const tile_sums = sums + (p * row_tiles + tile) * kTileSize;
-          multiply_tile(static_cast<int>(tile_rows), {rows + row * in_features + first * kTileRows, block_weight, count,
-                                                      tile_sums, kTileColumns, first != 0});
-          if (first + count == in_features) {
+          const float* const tile_row = rows + (row * units + first * kTileRows) * depth.row_words;
+          if (depth.pairs) {
+            multiply_pair_tile(static_cast<int>(tile_rows),
+                               {tile_row, block_weight, count, tile_sums, kTileColumns, first != 0});
+          } else {
+            multiply_tile(static_cast<int>(tile_rows),
+                          {tile_row, block_weight, count, tile_sums, kTileColumns, first != 0});
+          }
+          if (first + count == units) {
             finish_tile(args, tile_sums, block.first_row + row, tile_rows, panel * kTileColumns);
           }
         }
@@ -146,8 +174,7 @@ void linear_cpu(OpContext& context, const LinearArgs& args) {
     const std::int64_t first_panel = index % column_blocks * block_panels;
     const Block block = {first_row, rows - first_row < block_rows ? rows - first_row : block_rows, first_panel,
                          panels - first_panel < block_panels ? panels - first_panel : block_panels};
-    const std::size_t bytes =
-        static_cast<std::size_t>(scratch_floats(block_rows, args.weight.in_features)) * sizeof(float);
+    const std::size_t bytes = static_cast<std::size_t>(scratch_floats(block_rows, Depth(args.weight))) * sizeof(float);
     multiply_block(args, block, static_cast<float*>(cpu::worker_scratch(worker, bytes)));
   });
 }

@@ -1,4 +1,5 @@
-// The oracle: weights kept row-major in float32, every sum in double precision and in order.
+// The oracle: weights kept row-major in float32, every sum in double precision and in order. Where the weight is packed
+// in bfloat16 its values and those of the input are rounded to it.
 #include <cmath>
 #include <vector>
 
@@ -38,7 +39,8 @@ void pack_weight_reference(OpContext& context, const PackWeightArgs& args) {
       for (std::int64_t column = 0; column < columns; ++column) {
         const std::int64_t index =
             args.transpose ? column * stacked_rows + stacked_row : stacked_row * columns + column;
-        packed[index] = values[static_cast<std::size_t>(column)];
+        const float value = values[static_cast<std::size_t>(column)];
+        packed[index] = args.dtype == DType::kBFloat16 ? round_to_bfloat16(value) : value;
       }
     }
   }
@@ -46,14 +48,18 @@ void pack_weight_reference(OpContext& context, const PackWeightArgs& args) {
 
 void linear_reference(OpContext& context, const LinearArgs& args) {
   const std::int64_t in_features = args.weight.in_features;
+  std::vector<float> input(static_cast<std::size_t>(in_features));
   for (std::int64_t row = 0; row < args.input.rows; ++row) {
-    const float* const input = args.input.as<float>() + row * args.input.stride;
+    const float* const source = args.input.as<float>() + row * args.input.stride;
+    for (std::int64_t k = 0; k < in_features; ++k)
+      input[static_cast<std::size_t>(k)] =
+          args.weight.dtype == DType::kBFloat16 ? round_to_bfloat16(source[k]) : source[k];
     float* const output = args.output.as<float>() + row * args.output.stride;
     for (std::int64_t out = 0; out < args.weight.out_features; ++out) {
       const float* const weight = static_cast<const float*>(args.weight.data) + out * in_features;
       double sum = args.bias != nullptr ? args.bias[out] : 0.0;
       for (std::int64_t k = 0; k < in_features; ++k)
-        sum += static_cast<double>(input[k]) * weight[k];
+        sum += static_cast<double>(input[static_cast<std::size_t>(k)]) * weight[k];
       if (args.activation == Activation::kGeluTanh) sum = gelu_tanh(sum);
       if (args.residual.data != nullptr) sum += args.residual.as<float>()[row * args.residual.stride + out];
       output[out] = static_cast<float>(sum);

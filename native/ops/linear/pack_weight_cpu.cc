@@ -1,5 +1,6 @@
 // Packing of weights for the matrix product on CPUs: panels of kTileColumns outputs,
-// [panel][in_features][kTileColumns], zero beyond the last output.
+// [panel][in_features][kTileColumns], zero beyond the last output. In bfloat16 two neighbouring in_features are a pair
+// of 32 bits, [panel][⌈in_features/2⌉][kTileColumns], with zero in the last one's place when their number is odd.
 //
 // Plan. Outputs are rows of the stacked parts, so a panel is kTileColumns of them transposed, square after square. With
 // `transpose` outputs are columns of the stack, and a panel's row is a piece of a part's row: strips of rows are copied
@@ -15,7 +16,7 @@
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-constexpr int kStripRows = 16;
+constexpr int kStripRows = 16;  // even: pairs are of one strip
 
 constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -51,6 +52,16 @@ Vec load_widened(const Row& row, std::int64_t first, std::int64_t count) {
   return load(values);
 }
 
+bool in_pairs(const PackWeightArgs& args) {
+  return args.dtype == DType::kBFloat16;
+}
+std::int64_t units_of(std::int64_t in_features, bool pairs) {
+  return pairs ? divide_up(in_features, 2) : in_features;
+}
+Vec joined(Vec a, Vec b) {
+  return join_pair(round_to_bfloat16(a), round_to_bfloat16(b));
+}
+
 // Panel `panel`, whose outputs are rows of the stack; `target` is its beginning.
 void pack_panel(const PackWeightArgs& args, std::int64_t out_features, std::int64_t panel, float* target) {
   const std::int64_t in_features = args.parts[0].columns;
@@ -65,8 +76,13 @@ void pack_panel(const PackWeightArgs& args, std::int64_t out_features, std::int6
       for (int i = 0; i < kLanes; ++i)
         square[i] = i < rows ? load_widened(sources[i], first, in_features) : zero();
       transpose(square);
-      for (int k = 0; k < kLanes && first + k < in_features; ++k)
-        store(target + (first + k) * kTileColumns + v * kLanes, square[k]);
+      for (int k = 0; k < kLanes && first + k < in_features; k += in_pairs(args) ? 2 : 1) {
+        if (in_pairs(args)) {
+          store(target + (first + k) / 2 * kTileColumns + v * kLanes, joined(square[k], square[k + 1]));
+        } else {
+          store(target + (first + k) * kTileColumns + v * kLanes, square[k]);
+        }
+      }
     }
   }
 }
@@ -77,13 +93,17 @@ void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t fir
   Row sources[kStripRows];
   for (int i = 0; i < count; ++i)
     sources[i] = find_row(args, first_row + i);
+  const auto values = [&](int row, std::int64_t column) {
+    return row < count && column < columns ? load_widened(sources[row], column, columns) : zero();
+  };
+  const bool pairs = in_pairs(args);
+  const std::int64_t units = units_of(depth, pairs), first_unit = pairs ? first_row / 2 : first_row;
   for (std::int64_t panel = 0; panel * kTileColumns < columns; ++panel) {
-    float* const target = packed + (panel * depth + first_row) * kTileColumns;
-    for (int i = 0; i < count; ++i) {
+    float* target = packed + (panel * units + first_unit) * kTileColumns;
+    for (int i = 0; i < count; i += pairs ? 2 : 1, target += kTileColumns) {
       for (int v = 0; v < kTileVectors; ++v) {
         const std::int64_t column = panel * kTileColumns + v * kLanes;
-        store(target + i * kTileColumns + v * kLanes,
-              column < columns ? load_widened(sources[i], column, columns) : zero());
+        store(target + v * kLanes, pairs ? joined(values(i, column), values(i + 1, column)) : values(i, column));
       }
     }
   }
@@ -92,7 +112,8 @@ void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t fir
 }  // namespace
 
 std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features, DType dtype) {
-  return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * in_features) * sizeof(float);
+  const std::int64_t units = units_of(in_features, dtype == DType::kBFloat16);
+  return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * units) * sizeof(float);
 }
 
 void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
@@ -110,7 +131,7 @@ void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
     });
   } else {
     cpu::parallel_for(divide_up(rows, kTileColumns), context.threads, [&](std::int64_t panel, int) {
-      pack_panel(args, rows, panel, packed + panel * kTileColumns * columns);
+      pack_panel(args, rows, panel, packed + panel * kTileColumns * units_of(columns, in_pairs(args)));
     });
   }
 }

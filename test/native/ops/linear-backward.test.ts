@@ -10,6 +10,7 @@ import {
   Place,
   roundedOnce,
   shapesFor,
+  testDevice,
   threadCounts,
 } from '../../support/devices.js';
 
@@ -39,13 +40,20 @@ function makeData(seed: number, { rows, inputs, outputs }: Shape): Data {
   };
 }
 
-async function run(place: Place, shape: Shape, data: Data, threads?: number): Promise<Gradients> {
+async function run(
+  place: Place,
+  shape: Shape,
+  data: Data,
+  threads?: number,
+  weightDtype?: ActivationType,
+): Promise<Gradients> {
   const { rows, inputs, outputs } = shape;
   const gradients = await linearBackward({
     input: place.activation(data.input, [rows, inputs]),
     weight: place.activation(data.weight, [outputs, inputs]),
     gradOutput: place.activation(data.gradOutput, [rows, outputs]),
     ...(threads === undefined ? {} : { threads }),
+    ...(weightDtype === undefined ? {} : { weightDtype }),
   });
   expect(gradients.gradInput.shape).toEqual([rows, inputs]);
   expect(gradients.gradWeight.shape).toEqual([outputs, inputs]);
@@ -57,10 +65,15 @@ async function run(place: Place, shape: Shape, data: Data, threads?: number): Pr
   };
 }
 
-async function expectAgreement(dtype: ActivationType, seed: number, shape: Shape): Promise<void> {
+async function expectAgreement(
+  dtype: ActivationType,
+  seed: number,
+  shape: Shape,
+  weightDtype?: ActivationType,
+): Promise<void> {
   const data = makeData(seed, shape);
-  const actual = await run(Place.tested(dtype), shape, data);
-  const expected = await run(Place.reference(dtype), shape, data);
+  const actual = await run(Place.tested(dtype), shape, data, undefined, weightDtype);
+  const expected = await run(Place.reference(dtype), shape, data, undefined, weightDtype);
   for (const name of names) {
     // Gradients of parameters are float32 whatever the activations are.
     const bound = name === 'gradInput' ? roundedOnce(dtype, 2e-6) : 2e-6;
@@ -114,6 +127,10 @@ describe('linearBackward', () => {
         inputs: random.integer(1, emulated ? 60 : 200),
         outputs: random.integer(1, emulated ? 60 : 200),
       });
+  });
+
+  it.each(testDevice === 'cpu' ? cases : [])('%s with the weight in bfloat16', async (_, shape) => {
+    await expectAgreement('float32', 6, shape, 'bfloat16');
   });
 
   it('gives zeros for no rows', async () => {

@@ -23,7 +23,13 @@ interface Case {
   activation?: 'none' | 'gelu';
 }
 
-async function run(place: Place, seed: number, entry: Case, threads?: number): Promise<Float32Array> {
+async function run(
+  place: Place,
+  seed: number,
+  entry: Case,
+  threads?: number,
+  weightDtype?: ActivationType,
+): Promise<Float32Array> {
   const random = draw(seed);
   const { rows, inputs, outputs } = entry;
   const values = (count: number, scale = 1) => random.floats(count, scale);
@@ -38,6 +44,7 @@ async function run(place: Place, seed: number, entry: Case, threads?: number): P
     ...(entry.residual ? { residual } : {}),
     ...(entry.activation ? { activation: entry.activation } : {}),
     ...(threads === undefined ? {} : { threads }),
+    ...(weightDtype === undefined ? {} : { weightDtype }),
   });
   expect(output.dtype).toBe(place.device === 'reference' ? 'float32' : place.dtype);
   return output.read();
@@ -47,6 +54,16 @@ async function expectAgreement(dtype: ActivationType, seed: number, entry: Case)
   const actual = await run(Place.tested(dtype), seed, entry);
   const expected = await run(Place.reference(dtype), seed, entry);
   expect(relativeError(actual, expected), JSON.stringify(entry)).toBeLessThan(roundedOnce(dtype, 2e-6));
+}
+
+/** What weights may be packed in beside float32 activations. */
+const weightTypes: ActivationType[] = testDevice === 'cpu' ? ['float32', 'bfloat16'] : ['float32'];
+
+/** Operands are rounded to bfloat16 on both devices: what is left is float32 sums, of residuals in float32. */
+async function expectPairAgreement(seed: number, entry: Case): Promise<void> {
+  const actual = await run(Place.tested('float32'), seed, entry, undefined, 'bfloat16');
+  const expected = await run(Place.reference('float32'), seed, entry, undefined, 'bfloat16');
+  expect(relativeError(actual, expected, 0.3), JSON.stringify(entry)).toBeLessThan(2e-6);
 }
 
 const everything = { bias: true, residual: true, activation: 'gelu' } as const;
@@ -98,36 +115,51 @@ describe('linear', () => {
     }
   });
 
-  it('gives the same bits on any number of threads, and for a row in any batch', async () => {
-    const [count, inputs, outputs] = emulated ? [150, 70, 50] : [300, 770, 500];
-    const entry = { rows: count, inputs, outputs, ...everything };
-    const place = Place.tested('float32');
-    const expected = await run(place, 1, entry, 1);
-    for (const threads of threadCounts) expect(await run(place, 1, entry, threads)).toEqual(expected);
-
-    const random = draw(1);
-    const input = random.floats(count * inputs);
-    const weight = place.parameter(random.floats(outputs * inputs), [outputs, inputs]);
-    const product = async (first: number, rows: number) => {
-      const part = place.activation(input.slice(first * inputs, (first + rows) * inputs), [rows, inputs]);
-      return (await linear({ input: part, weight })).output.read();
-    };
-    const whole = await product(0, count);
-    for (const [first, rows] of [
-      [0, 1],
-      [count - 1, 1],
-      [7, 13],
-      [50, 100],
-    ] as const)
-      expect(await product(first, rows)).toEqual(whole.slice(first * outputs, (first + rows) * outputs));
+  it.each(testDevice === 'cpu' ? cases : [])('%s with weights in bfloat16', async (_, entry) => {
+    await expectPairAgreement(6, entry);
   });
 
-  it('passes NaN and infinities on', async () => {
+  it.skipIf(testDevice !== 'cpu')('agrees with the reference on random shapes with weights in bfloat16', async () => {
+    const random = draw(101);
+    for (let round = 0; round < 60; round++) {
+      const [rows, inputs, outputs] = [random.integer(1, 150), random.integer(1, 900), random.integer(1, 200)];
+      await expectPairAgreement(round, { rows, inputs, outputs, bias: random.next() < 0.5 });
+    }
+  });
+
+  it.each(weightTypes)(
+    'gives the same bits on any number of threads, and for a row in any batch, weights in %s',
+    async (weightDtype) => {
+      const [count, inputs, outputs] = emulated ? [150, 70, 50] : [300, 770, 500];
+      const entry = { rows: count, inputs, outputs, ...everything };
+      const place = Place.tested('float32');
+      const expected = await run(place, 1, entry, 1, weightDtype);
+      for (const threads of threadCounts) expect(await run(place, 1, entry, threads, weightDtype)).toEqual(expected);
+
+      const random = draw(1);
+      const input = random.floats(count * inputs);
+      const weight = place.parameter(random.floats(outputs * inputs), [outputs, inputs]);
+      const product = async (first: number, rows: number) => {
+        const part = place.activation(input.slice(first * inputs, (first + rows) * inputs), [rows, inputs]);
+        return (await linear({ input: part, weight, weightDtype })).output.read();
+      };
+      const whole = await product(0, count);
+      for (const [first, rows] of [
+        [0, 1],
+        [count - 1, 1],
+        [7, 13],
+        [50, 100],
+      ] as const)
+        expect(await product(first, rows)).toEqual(whole.slice(first * outputs, (first + rows) * outputs));
+    },
+  );
+
+  it.each(weightTypes)('passes NaN and infinities on, weights in %s', async (weightDtype) => {
     const input = Tensor.from(Float32Array.of(1, Number.NaN, 2, 3, Number.POSITIVE_INFINITY, 1), [3, 2], {
       device: testDevice,
     });
     const weight = Tensor.from(Float32Array.of(1, 1), [1, 2], { device: testDevice });
-    expect([...(await (await linear({ input, weight })).output.read())]).toEqual([
+    expect([...(await (await linear({ input, weight, weightDtype })).output.read())]).toEqual([
       Number.NaN,
       5,
       Number.POSITIVE_INFINITY,
@@ -142,6 +174,9 @@ describe('linear', () => {
     await expect(linear({ input, weight, bias: tensor([3]) })).rejects.toThrow(/bias/);
     await expect(linear({ input, weight, residual: tensor([4, 2]) })).rejects.toThrow(/residual/);
     await expect(linear({ input, weight, activation: 'relu' as never })).rejects.toThrow(/activation/);
+    await expect(linear({ input, weight, weightDtype: 'int8' as never })).rejects.toThrow(/weightDtype/);
+    if (testDevice !== 'cpu')
+      await expect(linear({ input, weight, weightDtype: 'bfloat16' })).rejects.toThrow(/weight must be packed/);
     await expect(linear({ input, weight, threads: 0 })).rejects.toThrow(/threads/);
     const elsewhere = Tensor.from(new Float32Array(12), [4, 3], { device: 'reference' });
     await expect(linear({ input, weight: elsewhere })).rejects.toThrow(/device/);
