@@ -9,14 +9,17 @@
 //   load_first(p, n) store_first(p, v, n) the first n lanes, 0 ≤ n ≤ kLanes; touches no other memory; other lanes are 0
 //   load_bfloat16(p) load_float16(p)      kLanes two-byte values of any alignment, widened exactly
 //   round_to_bfloat16(v)                  the nearest bfloat16 numbers, ties to even, as float32; NaN stays NaN
-//   join_pair(a, b)                       a in the lower half of each lane, b in the upper: both rounded to bfloat16
-//   before first_of_pair(v) second_of_pair(v)    a and b of that, as float32 a + b, a - b, a * b, a / b, sqrt(v)
-//   correctly rounded multiply_add(a, b, c)                 a·b + c, rounded once where the machine has a fast
-//   instruction for it fused_multiply_add(a, b, c)           a·b + c with an exact product, on every machine max(a, b)
-//   min(a, b)                   b when either is NaN select_first(n, a, b)                 the first n lanes of a, the
-//   others of b select_negative(x, a, b)              a where x < 0, else b power_of_two_bits(v)                  the
-//   low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h reduce_add(v)                         the
-//   sum of all lanes prefetch(p)                           asks for the cache line at p, for reading, in the L2 cache
+//   join_pair(a, b)                       of rounded numbers, a in the lower half of each lane, b in the upper
+//   first_of_pair(v) second_of_pair(v)    a and b of that, as float32
+//   a + b, a - b, a * b, a / b, sqrt(v)   correctly rounded
+//   multiply_add(a, b, c)                 a·b + c, rounded once where the machine has a fast instruction for it
+//   fused_multiply_add(a, b, c)           a·b + c with an exact product, on every machine
+//   max(a, b) min(a, b)                   b when either is NaN
+//   select_first(n, a, b)                 the first n lanes of a, the others of b
+//   select_negative(x, a, b)              a where x < 0, else b
+//   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
+//   reduce_add(v)                         the sum of all lanes
+//   prefetch(p)                           asks for the cache line at p, for reading, in the L2 cache
 //   transpose(rows)                       kLanes vectors as a square matrix
 #pragma once
 
