@@ -19,8 +19,10 @@ function findInstructionSets(): { chosen: string; others: string[] } {
 }
 const { chosen, others } = findInstructionSets();
 
-/** All in which `avx512bf16` differs from `avx512`, which is the same build of the kernels. */
-const bfloat16Products = ['test/native/ops/linear*.test.ts', 'test/model/golden.test.ts'];
+const buildOf = (isa: string): string => isa.replace(/(bf16|vnni)$/, '');
+
+/** All in which `avx512`, `avx512vnni` and `avx512bf16` differ, which are one build of the kernels. */
+const narrowProducts = ['test/native/ops/linear*.test.ts', 'test/model/golden.test.ts'];
 
 /** What depends on the CPU kernels: run once on every instruction set. */
 const kernelTests = [
@@ -30,7 +32,7 @@ const kernelTests = [
   'test/training/gradients.test.ts',
 ];
 
-const sameBuild = (one: string, other: string): boolean => one.replace(/bf16$/, '') === other.replace(/bf16$/, '');
+const sameBuild = (one: string, other: string): boolean => buildOf(one) === buildOf(other);
 
 /** What runs on every device; see test/support/devices.ts. */
 const deviceTests = [
@@ -55,7 +57,7 @@ export default defineConfig({
             extends: true as const,
             test: {
               name: isa,
-              include: sameBuild(isa, chosen) ? bfloat16Products : kernelTests,
+              include: sameBuild(isa, chosen) ? narrowProducts : kernelTests,
               env: { SIGLIP2_ISA: isa },
             },
           })),

@@ -47,8 +47,9 @@ type Purpose = 'compute' | 'train' | 'patchify';
 /** Element types that a device has for a purpose, the one that `auto` means first. */
 function typesOf(device: string, purpose: Purpose): DType[] {
   if (device.startsWith('cuda')) return ['bfloat16', 'float32'];
-  // CPUs have bfloat16 for the operands of a model's products alone.
-  return device === 'simt' || purpose === 'compute' ? ['float32', 'bfloat16'] : ['float32'];
+  if (device === 'simt') return ['float32', 'bfloat16'];
+  // CPUs have other types for the operands of a model's products alone.
+  return purpose === 'compute' ? ['float32', 'bfloat16', 'int8'] : ['float32'];
 }
 
 /**

@@ -18,10 +18,15 @@ const options = readOptions({
   dtype: { type: 'string', default: 'float32' },
 });
 const { dtype } = options;
-if (dtype !== 'float32' && dtype !== 'bfloat16')
-  throw new RangeError(`--dtype: expected float32 or bfloat16, got ${dtype}`);
-// In bfloat16 each contestant rounds where it likes; onnxruntime stays in float32, which has no bfloat16 kernels.
-const bounds = dtype === 'bfloat16' ? { difference: 0.15, cosine: 5e-4 } : undefined;
+const bounds = {
+  float32: undefined,
+  // Each contestant rounds where it likes; onnxruntime stays in float32, which has no bfloat16 kernels.
+  bfloat16: { difference: 0.15, cosine: 5e-4 },
+  // The peers' type is then bfloat16.
+  int8: { difference: 0.5, cosine: 5e-3 },
+}[dtype];
+if (!['float32', 'bfloat16', 'int8'].includes(dtype))
+  throw new RangeError(`--dtype: expected float32, bfloat16 or int8, got ${dtype}`);
 const batches = (options.batches ?? (options.smoke ? '1,2' : '1,8,32')).split(',').map(Number);
 const checkpoint = options.checkpoint ?? (options.smoke ? tinyCheckpoint : await cachedCheckpoint('base-patch16-256'));
 const config = await readConfig(checkpoint);

@@ -14,6 +14,7 @@ class Towers:
             naflex = json.load(file)["model_type"] == "siglip2"
         prefix = "Siglip2" if naflex else "Siglip"
         family = getattr(transformers, f"{prefix}{'Vision' if tower == 'vision' else 'Text'}Model")
+        dtype = "bfloat16" if dtype == "int8" else dtype
         self.dtype = getattr(torch, dtype)
         self.model = family.from_pretrained(checkpoint, dtype=self.dtype).eval()
         attention = self.model.config._attn_implementation

@@ -25,6 +25,7 @@ export {
   mapPool,
   positionEmbedding,
   tokenEmbedding,
+  type WeightDType,
 } from './layers.js';
 export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } from './layers-backward.js';
 export { type AdamwArguments, adamw, sumOfSquares } from './optimizer.js';

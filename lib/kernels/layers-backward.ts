@@ -19,7 +19,7 @@ export async function linearBackward(
     'linearBackward',
     args,
     ['input', 'weight', 'gradOutput'],
-    weightType(args),
+    weightType(args, ['float32', 'bfloat16']),
   );
   return { gradInput: gradInput as Tensor, gradWeight: gradWeight as Tensor, gradBias: gradBias as Tensor };
 }

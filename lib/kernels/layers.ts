@@ -13,18 +13,25 @@ function resultType({ dtype }: { dtype?: ActivationDType } = {}): { dtype?: Acti
   return dtype === undefined ? {} : { dtype: requireOneOf('args.dtype', dtype, activationTypes) };
 }
 
+/** Types that weights of linear layers may be packed in. */
+export type WeightDType = ActivationDType | 'int8';
+
 /** The option `weightDtype`, if it is given. */
-export function weightType(args: { weightDtype?: ActivationDType }): { weightDtype: ActivationDType | undefined } {
+export function weightType<Type extends WeightDType>(
+  args: { weightDtype?: Type },
+  types: readonly Type[],
+): { weightDtype: Type | undefined } {
   const dtype = args?.weightDtype;
-  return { weightDtype: dtype && requireOneOf('args.weightDtype', dtype, activationTypes) };
+  return { weightDtype: dtype && requireOneOf('args.weightDtype', dtype, types) };
 }
 
 /**
  * Linear layer: output = activation(input · weightᵀ + bias) + residual, accumulated in float32.
  * @param args input [rows, in], residual [rows, out], float32, or both bfloat16 on devices that compute in it; weight
  *   [out, in], float32, float16 or bfloat16, rounded to `weightDtype`, by default the type of the input; bias [out],
- *   float32; activation `gelu` is the tanh form. `weightDtype` `bfloat16` beside float32 input (CPUs) rounds the input to
- *   bfloat16 for the product, too
+ *   float32; activation `gelu` is the tanh form. On CPUs, beside float32 input, `weightDtype` may be `bfloat16`: the input
+ *   is rounded to it for the product, too; or `int8`: weights are integers times a scale for each output, max |w| / 127,
+ *   the input integers times one for each row, max |x| / 127, and sums of their products exact
  * @returns output [rows, out] in the input's type
  */
 export async function linear(
@@ -34,11 +41,11 @@ export async function linear(
     bias?: Tensor;
     residual?: Tensor;
     activation?: 'none' | 'gelu';
-    weightDtype?: ActivationDType;
+    weightDtype?: WeightDType;
   } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const activation = requireOneOf('args.activation', args?.activation ?? 'none', ['none', 'gelu']);
-  const values = { activation, ...weightType(args) };
+  const values = { activation, ...weightType(args, [...activationTypes, 'int8']) };
   const { output } = await runKernel('linear', args, ['input', 'weight'], values, ['bias', 'residual']);
   return { output: output as Tensor };
 }

@@ -22,6 +22,7 @@ export interface LoadOptions {
   device?: Device;
   /**
    * `bfloat16` on CPUs: weights of layers, and what they are multiplied by, in bfloat16; sums and all else in float32.
+   * `int8` on CPUs: those of the encoder's blocks in 8-bit integers, with a scale for each output and each token.
    * `auto`: `bfloat16` on CUDA devices, `float32` elsewhere.
    */
   dtype?: DType | 'auto';

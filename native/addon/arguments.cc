@@ -141,6 +141,10 @@ DType to_dtype(const Napi::Value& value) {
   throw Error(kErrorUnsupported, "dtype: tensors may be float32, float16, bfloat16, int32 or uint8, not " + name);
 }
 
+DType to_compute_dtype(const Napi::Value& value) {
+  return value.IsString() && to_string(value, "dtype") == name_of(DType::kInt8) ? DType::kInt8 : to_dtype(value);
+}
+
 DType to_stored_dtype(const Napi::Value& value) {
   const std::string name = to_string(value, "dtype");
   if (name == "F32" || name == "float32") return DType::kFloat32;

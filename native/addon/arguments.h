@@ -40,6 +40,8 @@ Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& valu
 
 // The name of an element type. ERR_SIGLIP_UNSUPPORTED for others.
 DType to_dtype(const Napi::Value& value);
+// The same of what can be computed in, which no tensor need have: also int8.
+DType to_compute_dtype(const Napi::Value& value);
 
 // A type that checkpoints store floating-point numbers in, as safetensors names it. ERR_SIGLIP_CHECKPOINT for others.
 DType to_stored_dtype(const Napi::Value& value);

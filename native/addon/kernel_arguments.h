@@ -86,7 +86,7 @@ class KernelArguments {
   // A type that is an option, or `otherwise`.
   DType type(const char* name, DType otherwise) const {
     const Napi::Value value = object_.Get(name);
-    return value.IsUndefined() ? otherwise : to_dtype(value);
+    return value.IsUndefined() ? otherwise : to_compute_dtype(value);
   }
   // The type of results that are activations: the option `dtype`.
   DType result_type(DType otherwise) const { return type("dtype", otherwise); }

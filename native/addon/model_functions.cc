@@ -19,7 +19,7 @@ Napi::Value load_model(const Napi::CallbackInfo& info) {
     auto model = std::make_shared<Model>();
     model->device = &find_device(to_string(options.Get("device"), "device"));
     model->threads = to_threads(options.Get("threads"));
-    const DType type = to_dtype(options.Get("dtype"));
+    const DType type = to_compute_dtype(options.Get("dtype"));
     std::optional<VisionConfig> vision;
     std::optional<TextConfig> text;
     if (!options.Get("vision").IsUndefined()) vision = to_vision_config(to_object(options.Get("vision"), "vision"));

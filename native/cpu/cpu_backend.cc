@@ -19,7 +19,8 @@ SIGLIP2_DECLARE_BUILD(avx2)
 SIGLIP2_DECLARE_BUILD(avx512)
 namespace siglip2::avx512 {
 void use_pair_products(bool);
-}
+void use_quad_products(bool);
+}  // namespace siglip2::avx512
 #endif
 #undef SIGLIP2_DECLARE_BUILD
 
@@ -37,9 +38,10 @@ OpTable make_table() {
   if (isa == "avx2") avx2::fill_kernels(table);
 #endif
 #if defined(SIGLIP2_HAVE_avx512)
-  // The same build: only products of bfloat16 operands have an instruction of their own.
-  if (isa == "avx512" || isa == "avx512bf16") avx512::fill_kernels(table);
+  // The same build: only products of bfloat16 and of int8 have instructions of their own.
+  if (isa.starts_with("avx512")) avx512::fill_kernels(table);
   avx512::use_pair_products(isa == "avx512bf16");
+  avx512::use_quad_products(isa == "avx512vnni" || isa == "avx512bf16");
 #endif
   return table;
 }

@@ -17,14 +17,20 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+bool has_avx512vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
 bool has_avx512bf16() {
-  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+  return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
 }
 #else
 bool has_avx2() {
   return false;
 }
 bool has_avx512() {
+  return false;
+}
+bool has_avx512vnni() {
   return false;
 }
 bool has_avx512bf16() {
@@ -51,6 +57,7 @@ const std::vector<InstructionSet>& instruction_sets() {
       {"baseline", true, true},
       {"avx2", kCompiledAvx2, has_avx2()},
       {"avx512", kCompiledAvx512, has_avx512()},
+      {"avx512vnni", kCompiledAvx512, has_avx512vnni()},
       {"avx512bf16", kCompiledAvx512, has_avx512bf16()},
   };
   return *sets;

@@ -10,7 +10,7 @@ namespace siglip2::cpu {
 
 inline void fill_host_memory_ops(OpTable& table) {
   table.activation_types = 1u << static_cast<int>(DType::kFloat32);
-  table.weight_types = 1u << static_cast<int>(DType::kBFloat16);
+  table.weight_types = 1u << static_cast<int>(DType::kBFloat16) | 1u << static_cast<int>(DType::kInt8);
   table.host_memory = true;
   table.allocate = [](void*, std::size_t bytes) { return allocate(bytes); };
   table.release = [](void*, void* memory) noexcept { release(memory); };

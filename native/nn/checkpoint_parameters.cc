@@ -66,14 +66,16 @@ const float* CheckpointParameters::upload(const float* values, std::size_t count
   return static_cast<const float*>(memory);
 }
 
-PackedWeight CheckpointParameters::pack(const std::vector<ConstMatrixView>& parts) {
+PackedWeight CheckpointParameters::pack(const std::string& name, const std::vector<ConstMatrixView>& parts) {
+  const bool in_block = name.find(".encoder.layers.") != std::string::npos;
+  const DType type = weight_type_ == DType::kInt8 && !in_block ? DType::kBFloat16 : weight_type_;
   std::int64_t out_features = 0;
   for (const ConstMatrixView& part : parts)
     out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
-  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, weight_type_));
-  pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed, false, weight_type_});
-  return {packed, out_features, in_features, weight_type_};
+  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, type));
+  pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed, false, type});
+  return {packed, out_features, in_features, type};
 }
 
 VectorWeights CheckpointParameters::vector(const std::string& name, std::initializer_list<std::int64_t> shape) {
@@ -91,7 +93,7 @@ LinearWeights CheckpointParameters::stacked_linear(const std::string& prefix, st
     bias.insert(bias.end(), part.begin(), part.end());
   }
   LinearWeights weights;
-  weights.weight = pack(parts);
+  weights.weight = pack(prefix, parts);
   weights.bias = upload(bias.data(), bias.size());
   // Packed weights are the only copy that is read from now on.
   for (const char* name : names)
@@ -105,7 +107,7 @@ LinearWeights CheckpointParameters::patch_convolution(const std::string& name, s
   std::vector<float> linear(convolution.size());
   convolution_to_linear(convolution.data(), width, patch, linear.data());
   LinearWeights weights;
-  weights.weight = pack({{linear.data(), DType::kFloat32, width, patch_dim, patch_dim}});
+  weights.weight = pack(name, {{linear.data(), DType::kFloat32, width, patch_dim, patch_dim}});
   weights.bias = vector(name + ".bias", {width}).values;
   return weights;
 }

@@ -16,7 +16,8 @@ namespace siglip2 {
 class CheckpointParameters final : public Parameters {
  public:
   // `type` is what layers compute in: that of packed weights, and of activations where the device has them in it, which
-  // are float32 otherwise. `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
+  // are float32 otherwise. In int8 are the weights of the encoder's blocks alone; those of the few layers around them
+  // are in bfloat16. `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
   CheckpointParameters(Device& device, DType type, std::shared_ptr<const Checkpoint> checkpoint, int threads,
                        std::shared_ptr<const CancelToken> cancel);
 
@@ -37,7 +38,7 @@ class CheckpointParameters final : public Parameters {
   // Values of a tensor widened to float32, in host memory.
   std::vector<float> read(const std::string& name, std::initializer_list<std::int64_t> shape);
   const float* upload(const float* values, std::size_t count);
-  PackedWeight pack(const std::vector<ConstMatrixView>& parts);
+  PackedWeight pack(const std::string& name, const std::vector<ConstMatrixView>& parts);
   void* allocate(std::size_t bytes);
 
   Device& device_;

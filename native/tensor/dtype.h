@@ -6,7 +6,7 @@
 
 namespace siglip2 {
 
-enum class DType : std::uint8_t { kFloat32, kFloat16, kBFloat16, kInt32, kUInt8 };
+enum class DType : std::uint8_t { kFloat32, kFloat16, kBFloat16, kInt32, kUInt8, kInt8 };
 
 constexpr std::size_t size_of(DType dtype) {
   switch (dtype) {
@@ -17,6 +17,7 @@ constexpr std::size_t size_of(DType dtype) {
     case DType::kBFloat16:
       return 2;
     case DType::kUInt8:
+    case DType::kInt8:
       return 1;
   }
   return 0;
@@ -34,6 +35,8 @@ constexpr const char* name_of(DType dtype) {
       return "int32";
     case DType::kUInt8:
       return "uint8";
+    case DType::kInt8:
+      return "int8";
   }
   return "unknown";
 }

@@ -79,7 +79,8 @@ inline DType check_activation_type(const char* operation, const char* name, DTyp
                                    std::uint32_t supported) {
   if ((supported >> static_cast<int>(dtype) & 1u) != 0) return dtype;
   std::string types;
-  for (const DType each : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
+  for (const DType each :
+       {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kUInt8, DType::kInt8}) {
     if ((supported >> static_cast<int>(each) & 1u) == 0) continue;
     types += (types.empty() ? "" : " and ") + std::string(name_of(each));
   }

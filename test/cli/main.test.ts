@@ -80,9 +80,9 @@ describe('errors', () => {
       '--device: device "cuda:7" is not available',
     ],
     [
-      [...failing, checkpoint, '--dtype', 'int8'],
+      [...failing, checkpoint, '--dtype', 'float16'],
       'ERR_SIGLIP_UNSUPPORTED',
-      '--dtype: device "cpu" cannot compute in "int8"',
+      '--dtype: device "cpu" cannot compute in "float16"',
     ],
     [[...failing, checkpoint, '--labels-file', 'none.txt'], 'ENOENT', "no such file or directory, open 'none.txt'"],
   ])('%j: %s', async (operands, code, message) => {

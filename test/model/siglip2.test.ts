@@ -211,7 +211,7 @@ describe('loading', () => {
     await expect(Siglip2.load(source, { towers: [] })).rejects.toThrow(/options\.towers/);
     await expect(Siglip2.load(source, { device: 'gpu' as never })).rejects.toThrow(/options\.device/);
     expect(await codeOf(Siglip2.load(source, { device: 'cuda' }))).toBe('ERR_SIGLIP_NO_DEVICE');
-    expect(await codeOf(Siglip2.load(source, { dtype: 'bfloat16' }))).toBe('ERR_SIGLIP_UNSUPPORTED');
+    expect(await codeOf(Siglip2.load(source, { dtype: 'float16' }))).toBe('ERR_SIGLIP_UNSUPPORTED');
     await expect(Siglip2.load(source, { threads: 0 })).rejects.toThrow(/options\.threads/);
     await expect(Siglip2.load(source, { thread: 1 } as never)).rejects.toThrow(/thread/);
     await expect(Siglip2.load(5 as never)).rejects.toThrow(TypeError);

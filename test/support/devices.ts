@@ -27,8 +27,10 @@ export const emulated = testDevice === 'simt' || process.env.SIGLIP2_TEST_SHAPES
 /** What the device under test computes in. */
 export const activationTypes: readonly ActivationType[] = testDevice === 'cpu' ? ['float32'] : ['float32', 'bfloat16'];
 
-/** What models compute in on it: CPUs have bfloat16 for the operands of products. */
-export const modelTypes: readonly ActivationType[] = ['float32', 'bfloat16'];
+export type ModelType = ActivationType | 'int8';
+/** What models compute in on it: CPUs have bfloat16 and int8 for the operands of products. */
+export const modelTypes: readonly ModelType[] =
+  testDevice === 'cpu' ? ['float32', 'bfloat16', 'int8'] : ['float32', 'bfloat16'];
 
 /** Shapes of every test device, or other, smaller ones for the emulator. */
 export function shapesFor<Shape>(others: Shape[], emulator: Shape[]): Shape[] {

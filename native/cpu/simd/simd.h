@@ -11,6 +11,13 @@
 //   round_to_bfloat16(v)                  the nearest bfloat16 numbers, ties to even, as float32; NaN stays NaN
 //   join_pair(a, b)                       of rounded numbers, a in the lower half of each lane, b in the upper
 //   first_of_pair(v) second_of_pair(v)    a and b of that, as float32
+//   rounded_bits(v)                       the nearest integers below 2²², ties to even, in the low half of each lane
+//   join_bytes(a, b, c, d)                the low bytes of these, from the lowest byte of each lane up
+//   join_halves(a, b)                     the low halves of these, a's in the lower one
+//   flip_bytes(v)                         128 more for each byte: signed ones become unsigned
+//   even_bytes(v) odd_bytes(v)            signed bytes 0 and 2, or 1 and 3, as halves
+//   add_half_products(sum, a, b)          sum + the products of lower and of upper halves, 32-bit integers
+//   int_to_float(v) subtract_int(a, b)    of 32-bit integers
 //   a + b, a - b, a * b, a / b, sqrt(v)   correctly rounded
 //   multiply_add(a, b, c)                 a·b + c, rounded once where the machine has a fast instruction for it
 //   fused_multiply_add(a, b, c)           a·b + c with an exact product, on every machine
@@ -42,6 +49,13 @@
 #endif
 
 namespace siglip2::SIGLIP2_ISA {
+
+// Adding 1.5 · 2²³ leaves no bit for what is behind the point.
+inline constexpr float kRoundToInteger = 12582912.0f;
+
+SIGLIP2_INLINE Vec rounded_bits(Vec v) {
+  return v + broadcast(kRoundToInteger);
+}
 
 SIGLIP2_INLINE void prefetch(const float* address) {
   __builtin_prefetch(address, 0, 2);

@@ -72,6 +72,40 @@ SIGLIP2_INLINE Vec second_of_pair(Vec v) {
   return {_mm256_and_ps(v.value, _mm256_load_ps(reinterpret_cast<const float*>(mask)))};
 }
 
+SIGLIP2_INLINE Vec from_bits(__m256i bits) {
+  return {_mm256_castsi256_ps(bits)};
+}
+SIGLIP2_INLINE Vec join_bytes(Vec a, Vec b, Vec c, Vec d) {
+  const __m256i byte = _mm256_set1_epi32(0xff);
+  const __m256i lower =
+      _mm256_or_si256(_mm256_and_si256(bits_of(a), byte), _mm256_slli_epi32(_mm256_and_si256(bits_of(b), byte), 8));
+  const __m256i upper =
+      _mm256_or_si256(_mm256_slli_epi32(_mm256_and_si256(bits_of(c), byte), 16), _mm256_slli_epi32(bits_of(d), 24));
+  return from_bits(_mm256_or_si256(lower, upper));
+}
+SIGLIP2_INLINE Vec join_halves(Vec a, Vec b) {
+  return from_bits(
+      _mm256_or_si256(_mm256_and_si256(bits_of(a), _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(bits_of(b), 16)));
+}
+SIGLIP2_INLINE Vec flip_bytes(Vec v) {
+  return from_bits(_mm256_xor_si256(bits_of(v), _mm256_set1_epi8(-128)));
+}
+SIGLIP2_INLINE Vec even_bytes(Vec v) {
+  return from_bits(_mm256_srai_epi16(_mm256_slli_epi16(bits_of(v), 8), 8));
+}
+SIGLIP2_INLINE Vec odd_bytes(Vec v) {
+  return from_bits(_mm256_srai_epi16(bits_of(v), 8));
+}
+SIGLIP2_INLINE Vec add_half_products(Vec sum, Vec a, Vec b) {
+  return from_bits(_mm256_add_epi32(bits_of(sum), _mm256_madd_epi16(bits_of(a), bits_of(b))));
+}
+SIGLIP2_INLINE Vec int_to_float(Vec v) {
+  return {_mm256_cvtepi32_ps(bits_of(v))};
+}
+SIGLIP2_INLINE Vec subtract_int(Vec a, Vec b) {
+  return from_bits(_mm256_sub_epi32(bits_of(a), bits_of(b)));
+}
+
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
   return {_mm256_add_ps(a.value, b.value)};
 }

@@ -68,6 +68,40 @@ SIGLIP2_INLINE Vec second_of_pair(Vec v) {
   return {_mm512_castsi512_ps(_mm512_and_si512(bits_of(v), _mm512_set1_epi32(-65536)))};
 }
 
+SIGLIP2_INLINE Vec from_bits(__m512i bits) {
+  return {_mm512_castsi512_ps(bits)};
+}
+SIGLIP2_INLINE Vec join_bytes(Vec a, Vec b, Vec c, Vec d) {
+  const __m512i byte = _mm512_set1_epi32(0xff);
+  const __m512i lower = _mm512_or_si512(_mm512_and_si512(bits_of(a), byte),
+                                        _mm512_maskz_slli_epi32(kAllLanes, _mm512_and_si512(bits_of(b), byte), 8));
+  const __m512i upper = _mm512_or_si512(_mm512_maskz_slli_epi32(kAllLanes, _mm512_and_si512(bits_of(c), byte), 16),
+                                        _mm512_maskz_slli_epi32(kAllLanes, bits_of(d), 24));
+  return from_bits(_mm512_or_si512(lower, upper));
+}
+SIGLIP2_INLINE Vec join_halves(Vec a, Vec b) {
+  return from_bits(_mm512_or_si512(_mm512_and_si512(bits_of(a), _mm512_set1_epi32(0xffff)),
+                                   _mm512_maskz_slli_epi32(kAllLanes, bits_of(b), 16)));
+}
+SIGLIP2_INLINE Vec flip_bytes(Vec v) {
+  return from_bits(_mm512_xor_si512(bits_of(v), _mm512_set1_epi8(-128)));
+}
+SIGLIP2_INLINE Vec even_bytes(Vec v) {
+  return from_bits(_mm512_srai_epi16(_mm512_slli_epi16(bits_of(v), 8), 8));
+}
+SIGLIP2_INLINE Vec odd_bytes(Vec v) {
+  return from_bits(_mm512_srai_epi16(bits_of(v), 8));
+}
+SIGLIP2_INLINE Vec add_half_products(Vec sum, Vec a, Vec b) {
+  return from_bits(_mm512_add_epi32(bits_of(sum), _mm512_madd_epi16(bits_of(a), bits_of(b))));
+}
+SIGLIP2_INLINE Vec int_to_float(Vec v) {
+  return {_mm512_maskz_cvtepi32_ps(kAllLanes, bits_of(v))};
+}
+SIGLIP2_INLINE Vec subtract_int(Vec a, Vec b) {
+  return from_bits(_mm512_sub_epi32(bits_of(a), bits_of(b)));
+}
+
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
   return {_mm512_add_ps(a.value, b.value)};
 }

@@ -100,6 +100,41 @@ SIGLIP2_INLINE Vec second_of_pair(Vec v) {
   return {reinterpret_cast<FloatLanes>(bits_of(v) & 0xffff0000u)};
 }
 
+SIGLIP2_INLINE Vec from_bits(UnsignedLanes bits) {
+  return {reinterpret_cast<FloatLanes>(bits)};
+}
+SIGLIP2_INLINE IntLanes ints_of(Vec v) {
+  return reinterpret_cast<IntLanes>(v.value);
+}
+SIGLIP2_INLINE Vec join_bytes(Vec a, Vec b, Vec c, Vec d) {
+  return from_bits((bits_of(a) & 0xffu) | (bits_of(b) & 0xffu) << 8 | (bits_of(c) & 0xffu) << 16 | bits_of(d) << 24);
+}
+SIGLIP2_INLINE Vec join_halves(Vec a, Vec b) {
+  return from_bits((bits_of(a) & 0xffffu) | bits_of(b) << 16);
+}
+SIGLIP2_INLINE Vec flip_bytes(Vec v) {
+  return from_bits(bits_of(v) ^ 0x80808080u);
+}
+SIGLIP2_INLINE Vec even_bytes(Vec v) {
+  const IntLanes lower = ints_of(from_bits(bits_of(v) << 24)) >> 24;
+  const IntLanes upper = ints_of(from_bits(bits_of(v) << 8)) >> 24;
+  return join_halves({reinterpret_cast<FloatLanes>(lower)}, {reinterpret_cast<FloatLanes>(upper)});
+}
+SIGLIP2_INLINE Vec odd_bytes(Vec v) {
+  return even_bytes(from_bits(bits_of(v) >> 8));
+}
+SIGLIP2_INLINE Vec add_half_products(Vec sum, Vec a, Vec b) {
+  const IntLanes lower = (ints_of(from_bits(bits_of(a) << 16)) >> 16) * (ints_of(from_bits(bits_of(b) << 16)) >> 16);
+  const IntLanes upper = (ints_of(a) >> 16) * (ints_of(b) >> 16);
+  return {reinterpret_cast<FloatLanes>(ints_of(sum) + lower + upper)};
+}
+SIGLIP2_INLINE Vec int_to_float(Vec v) {
+  return {__builtin_convertvector(ints_of(v), FloatLanes)};
+}
+SIGLIP2_INLINE Vec subtract_int(Vec a, Vec b) {
+  return from_bits(bits_of(a) - bits_of(b));
+}
+
 SIGLIP2_INLINE Vec operator+(Vec a, Vec b) {
   return {a.value + b.value};
 }

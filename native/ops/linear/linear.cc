@@ -36,6 +36,8 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
 void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs& args) {
   const char* const name = "pack_weight";
   check_activation_type(name, "the packed weight", args.dtype, table.name, table.activation_types | table.weight_types);
+  if (args.dtype == DType::kInt8 && args.transpose)
+    throw Error(kErrorUnsupported, std::string(name) + ": transposed weights cannot be packed in int8");
   check_at_least(name, "part_count", args.part_count, 1);
   check_pointer(name, "parts", args.parts);
   check_pointer(name, "packed", args.packed);

@@ -3,7 +3,9 @@
 //   input     [rows, in_features]   float32, or bfloat16 where the device computes in it
 //   weight    [out_features, in_features], packed once by `pack_weight` in the layout the device's kernel streams
 //             and in the input's type, or in another that the device takes (OpTable::weight_types): in bfloat16 beside
-//             float32 input, whose values are then rounded to bfloat16 for the product
+//             float32 input, whose values are then rounded to bfloat16 for the product; in int8, with a scale for
+//             each output, beside float32 input that is quantised row by row: max |x| is 127 (a row or an output with
+//             a value that is not finite gives NaN)
 //   bias      [out_features]        float32, optional
 //   residual  [rows, out_features]  the input's type, optional, added after the activation; may be the output itself
 //   output    [rows, out_features]  the input's type, overwritten; must not overlap the input
@@ -33,7 +35,7 @@ struct PackWeightArgs {
   int part_count = 0;
   void* packed = nullptr;  // packed_weight_bytes(Σ out_i, in_features) bytes of device memory, overwritten
   // Packs the transposed stack instead, [in_features, Σ out_i], for the gradient of a layer's input: `packed` then has
-  // packed_weight_bytes(in_features, Σ out_i) bytes, and `linear` with it computes grad_output · weight.
+  // packed_weight_bytes(in_features, Σ out_i) bytes, and `linear` with it computes grad_output · weight. Not in int8.
   bool transpose = false;
   DType dtype = DType::kFloat32;  // of the packed weight
   // The parts are in device memory (and aligned) instead.

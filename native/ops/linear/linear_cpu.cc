@@ -10,14 +10,16 @@
 // a row has the same bits in every batch.
 //
 // Weights in bfloat16 are the same in units of two in_features, 32 bits: panels [panel][⌈in/2⌉][kTileColumns] of pairs,
-// which the tile of cpu/simd/pair_tile.h multiplies by rows that are rounded to bfloat16 when they are packed.
+// which the tile of cpu/simd/pair_tile.h multiplies by rows that are rounded to bfloat16 when they are packed. In int8
+// units are four in_features (cpu/simd/quad_tile.h), and finished sums are scaled before the bias is added.
 //
-// Floor: rows·in·out multiply-adds at two vectors a cycle, in bfloat16 with vdpbf16ps twice as many; for few rows
-// 4·in·out bytes of weight, 2·in·out in bfloat16.
+// Floor: rows·in·out multiply-adds at two vectors a cycle, with vdpbf16ps two and with vpdpbusd four for each lane; for
+// few rows 4·in·out bytes of weight, 2 or 1 for each value in bfloat16 or int8.
 #include "ops/linear/linear.h"
 
 #include "cpu/kernels.h"
 #include "cpu/simd/pair_tile.h"
+#include "cpu/simd/quad_tile.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
@@ -36,16 +38,19 @@ constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-// in_features in the units that both operands are packed in: one value, or two in bfloat16.
+// in_features in the units that both operands are packed in: one value, two in bfloat16, four in int8.
 struct Depth {
-  bool pairs;
+  DType type;
   std::int64_t units;
-  std::int64_t row_words;  // 32-bit words of a unit of a packed row
+  std::int64_t row_words;    // 32-bit words of a unit of a packed row
+  std::int64_t panel_units;  // of a panel of the weight, with what lies behind its last unit
 
-  explicit Depth(const PackedWeight& weight)
-      : pairs(weight.dtype == DType::kBFloat16),
-        units(pairs ? divide_up(weight.in_features, 2) : weight.in_features),
-        row_words(pairs ? pair_words() : 1) {}
+  explicit Depth(const PackedWeight& weight) : type(weight.dtype) {
+    const std::int64_t values = type == DType::kInt8 ? 4 : type == DType::kBFloat16 ? 2 : 1;
+    units = divide_up(weight.in_features, values);
+    row_words = type == DType::kInt8 ? quad_words() : type == DType::kBFloat16 ? pair_words() : 1;
+    panel_units = units + (type == DType::kInt8 ? kQuadTailRows : 0);
+  }
 
   // How they are cut, by their number alone: even blocks of at most kMostDepth.
   std::int64_t of_blocks() const {
@@ -87,10 +92,10 @@ struct Block {
   std::int64_t panels;
 };
 
-// Floats of scratch of a block: the sums of one group of panels, and its input rows as panels.
+// Floats of scratch of a block: the sums of one group of panels, the scales of its input rows, and these as panels.
 std::int64_t scratch_floats(std::int64_t rows, const Depth& depth) {
   const std::int64_t row_tiles = divide_up(rows, kTileRows);
-  return kGroupPanels * row_tiles * kTileSize + row_tiles * kTileRows * depth.units * depth.row_words + kLanes;
+  return kGroupPanels * row_tiles * kTileSize + row_tiles * kTileRows * (1 + depth.units * depth.row_words) + kLanes;
 }
 
 // Brings part `index` of `parts` of a panel's block of `depth` to the L2 cache: it is used next, for all rows.
@@ -102,10 +107,30 @@ void prefetch_part(const float* panel, std::int64_t depth, std::int64_t index, s
   }
 }
 
-void pack_block_rows(const LinearArgs& args, const Block& block, const Depth& depth, float* rows) {
+void pack_block_rows(const LinearArgs& args, const Block& block, float* scales, float* rows) {
   const float* const input = args.input.as<float>() + block.first_row * args.input.stride;
-  const auto pack = depth.pairs ? pack_pair_rows : pack_rows;
-  pack(input, args.input.stride, block.rows, args.weight.in_features, rows);
+  const std::int64_t stride = args.input.stride, in_features = args.weight.in_features;
+  switch (args.weight.dtype) {
+    case DType::kInt8:
+      return quantize_rows(input, stride, block.rows, in_features, rows, scales);
+    case DType::kBFloat16:
+      return pack_pair_rows(input, stride, block.rows, in_features, rows);
+    default:
+      return pack_rows(input, stride, block.rows, in_features, rows);
+  }
+}
+
+// One tile of one block of in_features.
+void multiply(DType type, std::int64_t rows, const TileArgs& args) {
+  const auto count = static_cast<int>(rows);
+  switch (type) {
+    case DType::kInt8:
+      return multiply_quad_tile(count, {args.a, args.b, args.count, args.out, args.out_stride, args.accumulate});
+    case DType::kBFloat16:
+      return multiply_pair_tile(count, {args.a, args.b, args.count, args.out, args.out_stride, args.accumulate});
+    default:
+      return multiply_tile(count, args);
+  }
 }
 
 void multiply_block(const LinearArgs& args, const Block& block, float* scratch) {
@@ -113,9 +138,10 @@ void multiply_block(const LinearArgs& args, const Block& block, float* scratch) 
   const std::int64_t units = depth.units, block_units = depth.of_blocks();
   const std::int64_t row_tiles = divide_up(block.rows, kTileRows);
   float* const sums = scratch;
-  float* const rows = scratch + kGroupPanels * row_tiles * kTileSize;
+  float* const row_scales = sums + kGroupPanels * row_tiles * kTileSize;
+  float* const rows = row_scales + row_tiles * kTileRows;
   const float* const weight = static_cast<const float*>(args.weight.data);
-  pack_block_rows(args, block, depth, rows);
+  pack_block_rows(args, block, row_scales, rows);
 
   // A single tile of rows has nothing to keep in the cache: each panel is read from end to end.
   const std::int64_t group_panels = row_tiles == 1 ? 1 : kGroupPanels;
@@ -125,23 +151,19 @@ void multiply_block(const LinearArgs& args, const Block& block, float* scratch) 
       const std::int64_t count = units - first < block_units ? units - first : block_units;
       for (std::int64_t p = 0; p < panels; ++p) {
         const std::int64_t panel = block.first_panel + group + p;
-        const float* const block_weight = weight + (panel * units + first) * kTileColumns;
+        const float* const block_weight = weight + (panel * depth.panel_units + first) * kTileColumns;
         for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
           const std::int64_t row = tile * kTileRows;
           const std::int64_t tile_rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
           if (p + 1 < panels) {
-            prefetch_part(block_weight + units * kTileColumns, count, tile, row_tiles);
+            prefetch_part(block_weight + depth.panel_units * kTileColumns, count, tile, row_tiles);
           }
           float* const tile_sums = sums + (p * row_tiles + tile) * kTileSize;
           const float* const tile_row = rows + (row * units + first * kTileRows) * depth.row_words;
-          if (depth.pairs) {
-            multiply_pair_tile(static_cast<int>(tile_rows),
-                               {tile_row, block_weight, count, tile_sums, kTileColumns, first != 0});
-          } else {
-            multiply_tile(static_cast<int>(tile_rows),
-                          {tile_row, block_weight, count, tile_sums, kTileColumns, first != 0});
-          }
+          multiply(depth.type, tile_rows, {tile_row, block_weight, count, tile_sums, kTileColumns, first != 0});
           if (first + count == units) {
+            if (depth.type == DType::kInt8)
+              scale_quad_tile(tile_sums, tile_rows, block_weight + count * kTileColumns, row_scales + row);
             finish_tile(args, tile_sums, block.first_row + row, tile_rows, panel * kTileColumns);
           }
         }

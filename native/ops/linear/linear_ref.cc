@@ -1,6 +1,8 @@
 // The oracle: weights kept row-major in float32, every sum in double precision and in order. Where the weight is packed
-// in bfloat16 its values and those of the input are rounded to it.
+// in bfloat16 its values and those of the input are rounded to it; in int8 both are integers times scales.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "ops/linear/linear.h"
@@ -16,10 +18,28 @@ double gelu_tanh(double z) {
   return std::isinf(z) && z < 0 ? -0.0 : z / (1.0 + std::exp(-2.0 * u));
 }
 
+// Rounds values to integers from −127 to 127 in place and returns their scale: NaN where a value is not finite.
+float quantize(float* values, std::int64_t count) {
+  float largest = 0;
+  bool finite = true;
+  for (std::int64_t i = 0; i < count; ++i) {
+    finite = finite && std::isfinite(values[i]);
+    largest = std::max(largest, std::fabs(values[i]));
+  }
+  const bool usable = finite && largest > 1e-30f;
+  const float inverse = usable ? 127.0f / largest : 0.0f;
+  for (std::int64_t i = 0; i < count; ++i)
+    values[i] = usable ? std::nearbyint(values[i] * inverse) : 0.0f;
+  if (!finite) return std::numeric_limits<float>::quiet_NaN();
+  return usable ? largest / 127.0f : 0.0f;
+}
+
 }  // namespace
 
+// In int8 the scales [out_features] follow the integers.
 std::size_t packed_weight_bytes_reference(std::int64_t out_features, std::int64_t in_features, DType dtype) {
-  return static_cast<std::size_t>(out_features) * static_cast<std::size_t>(in_features) * sizeof(float);
+  const std::int64_t columns = in_features + (dtype == DType::kInt8 ? 1 : 0);
+  return static_cast<std::size_t>(out_features * columns) * sizeof(float);
 }
 
 void pack_weight_reference(OpContext& context, const PackWeightArgs& args) {
@@ -36,6 +56,7 @@ void pack_weight_reference(OpContext& context, const PackWeightArgs& args) {
     for (std::int64_t row = 0; row < part.rows; ++row, ++stacked_row) {
       widen_to_float(part.dtype, static_cast<const char*>(part.data) + static_cast<std::size_t>(row) * row_bytes,
                      values.data(), values.size());
+      if (args.dtype == DType::kInt8) packed[stacked_rows * columns + stacked_row] = quantize(values.data(), columns);
       for (std::int64_t column = 0; column < columns; ++column) {
         const std::int64_t index =
             args.transpose ? column * stacked_rows + stacked_row : stacked_row * columns + column;
@@ -54,12 +75,17 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
     for (std::int64_t k = 0; k < in_features; ++k)
       input[static_cast<std::size_t>(k)] =
           args.weight.dtype == DType::kBFloat16 ? round_to_bfloat16(source[k]) : source[k];
+    const bool quantized = args.weight.dtype == DType::kInt8;
+    const double row_scale = quantized ? quantize(input.data(), in_features) : 1.0;
     float* const output = args.output.as<float>() + row * args.output.stride;
     for (std::int64_t out = 0; out < args.weight.out_features; ++out) {
       const float* const weight = static_cast<const float*>(args.weight.data) + out * in_features;
-      double sum = args.bias != nullptr ? args.bias[out] : 0.0;
+      double sum = 0.0;
       for (std::int64_t k = 0; k < in_features; ++k)
         sum += static_cast<double>(input[static_cast<std::size_t>(k)]) * weight[k];
+      const float* const scales = static_cast<const float*>(args.weight.data) + args.weight.out_features * in_features;
+      if (quantized) sum *= row_scale * scales[out];
+      if (args.bias != nullptr) sum += args.bias[out];
       if (args.activation == Activation::kGeluTanh) sum = gelu_tanh(sum);
       if (args.residual.data != nullptr) sum += args.residual.as<float>()[row * args.residual.stride + out];
       output[out] = static_cast<float>(sum);

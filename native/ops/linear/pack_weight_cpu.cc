@@ -1,13 +1,17 @@
 // Packing of weights for the matrix product on CPUs: panels of kTileColumns outputs,
 // [panel][in_features][kTileColumns], zero beyond the last output. In bfloat16 two neighbouring in_features are a pair
-// of 32 bits, [panel][⌈in_features/2⌉][kTileColumns], with zero in the last one's place when their number is odd.
+// of 32 bits, [panel][⌈in_features/2⌉][kTileColumns], with zero in the last one's place when their number is odd. In
+// int8 four are a quad, and what cpu/simd/quad_tile.h says follows the quads of each panel.
 //
 // Plan. Outputs are rows of the stacked parts, so a panel is kTileColumns of them transposed, square after square. With
 // `transpose` outputs are columns of the stack, and a panel's row is a piece of a part's row: strips of rows are copied
 // to panel after panel, which reads rows in order and writes a strip's share of a panel in one piece.
 //
 // Floor: one read of the parts and one write of the panels.
+#include <cmath>
+
 #include "cpu/kernels.h"
+#include "cpu/simd/quad_tile.h"
 #include "cpu/simd/simd.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
@@ -87,6 +91,51 @@ void pack_panel(const PackWeightArgs& args, std::int64_t out_features, std::int6
   }
 }
 
+// The same in int8: each output is divided by a scale of its own, which makes the largest of its weights 127.
+void pack_quad_panel(const PackWeightArgs& args, std::int64_t out_features, std::int64_t panel, float* target) {
+  const std::int64_t in_features = args.parts[0].columns;
+  float* const tail = target + divide_up(in_features, 4) * kTileColumns;
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t first_row = panel * kTileColumns + v * kLanes;
+    float scales[kLanes] = {}, inverses[kLanes] = {};
+    std::int32_t offsets[kLanes] = {};
+    Row sources[kLanes];
+    for (int i = 0; i < kLanes && first_row + i < out_features; ++i) {
+      sources[i] = find_row(args, first_row + i);
+      float most = 0, nothing = 0;
+      for (std::int64_t first = 0; first < in_features; first += kLanes) {
+        float values[kLanes];
+        store(values, load_widened(sources[i], first, in_features));
+        for (const float value : values) {
+          most = std::fabs(value) > most ? std::fabs(value) : most;
+          nothing += value * 0;
+        }
+      }
+      const QuadScale scale = QuadScale::of(most, nothing == 0);
+      scales[i] = scale.scale;
+      inverses[i] = scale.inverse;
+    }
+    for (std::int64_t first = 0; first < in_features; first += kLanes) {
+      Vec square[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const bool exists = first_row + i < out_features;
+        const Vec x = exists ? load_widened(sources[i], first, in_features) : zero();
+        square[i] = rounded_bits(x * broadcast(inverses[i]));
+        float values[kLanes];
+        store(values, square[i] - broadcast(kRoundToInteger));
+        for (const float value : values)
+          offsets[i] += 128 * (inverses[i] == 0 ? 0 : static_cast<std::int32_t>(value));
+      }
+      transpose(square);
+      for (int k = 0; k < kLanes && first + k < in_features; k += 4)
+        store(target + (first + k) / 4 * kTileColumns + v * kLanes,
+              join_bytes(square[k], square[k + 1], square[k + 2], square[k + 3]));
+    }
+    std::memcpy(tail + v * kLanes, scales, sizeof(scales));
+    std::memcpy(tail + kTileColumns + v * kLanes, offsets, sizeof(offsets));
+  }
+}
+
 // Rows [first_row, first_row + count) of the stack, which are `depth`, into every panel of columns.
 void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t first_row, int count, float* packed) {
   const std::int64_t columns = args.parts[0].columns;
@@ -112,7 +161,8 @@ void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t fir
 }  // namespace
 
 std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features, DType dtype) {
-  const std::int64_t units = units_of(in_features, dtype == DType::kBFloat16);
+  const std::int64_t units = dtype == DType::kInt8 ? divide_up(in_features, 4) + kQuadTailRows
+                                                   : units_of(in_features, dtype == DType::kBFloat16);
   return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * units) * sizeof(float);
 }
 
@@ -131,7 +181,11 @@ void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
     });
   } else {
     cpu::parallel_for(divide_up(rows, kTileColumns), context.threads, [&](std::int64_t panel, int) {
-      pack_panel(args, rows, panel, packed + panel * kTileColumns * units_of(columns, in_pairs(args)));
+      if (args.dtype == DType::kInt8) {
+        pack_quad_panel(args, rows, panel, packed + panel * kTileColumns * (divide_up(columns, 4) + kQuadTailRows));
+      } else {
+        pack_panel(args, rows, panel, packed + panel * kTileColumns * units_of(columns, in_pairs(args)));
+      }
     });
   }
 }

@@ -1,6 +1,6 @@
 /** Linear layers against the double-precision reference. */
 import { describe, expect, it } from 'vitest';
-import { linear, Tensor } from '../../../lib/kernels/index.js';
+import { linear, Tensor, type WeightDType } from '../../../lib/kernels/index.js';
 import { relativeError } from '../../support/compare.js';
 import {
   type ActivationType,
@@ -28,7 +28,7 @@ async function run(
   seed: number,
   entry: Case,
   threads?: number,
-  weightDtype?: ActivationType,
+  weightDtype?: WeightDType,
 ): Promise<Float32Array> {
   const random = draw(seed);
   const { rows, inputs, outputs } = entry;
@@ -57,12 +57,16 @@ async function expectAgreement(dtype: ActivationType, seed: number, entry: Case)
 }
 
 /** What weights may be packed in beside float32 activations. */
-const weightTypes: ActivationType[] = testDevice === 'cpu' ? ['float32', 'bfloat16'] : ['float32'];
+const packedTypes: WeightDType[] = testDevice === 'cpu' ? ['bfloat16', 'int8'] : [];
+const weightTypes: WeightDType[] = ['float32', ...packedTypes];
 
-/** Operands are rounded to bfloat16 on both devices: what is left is float32 sums, of residuals in float32. */
-async function expectPairAgreement(seed: number, entry: Case): Promise<void> {
-  const actual = await run(Place.tested('float32'), seed, entry, undefined, 'bfloat16');
-  const expected = await run(Place.reference('float32'), seed, entry, undefined, 'bfloat16');
+/**
+ * Operands are rounded in the same way on both devices: what is left is float32 rounding, of sums in bfloat16 and of the
+ * scales in int8, and residuals, which are float32.
+ */
+async function expectPackedAgreement(weightDtype: WeightDType, seed: number, entry: Case): Promise<void> {
+  const actual = await run(Place.tested('float32'), seed, entry, undefined, weightDtype);
+  const expected = await run(Place.reference('float32'), seed, entry, undefined, weightDtype);
   expect(relativeError(actual, expected, 0.3), JSON.stringify(entry)).toBeLessThan(2e-6);
 }
 
@@ -115,16 +119,35 @@ describe('linear', () => {
     }
   });
 
-  it.each(testDevice === 'cpu' ? cases : [])('%s with weights in bfloat16', async (_, entry) => {
-    await expectPairAgreement(6, entry);
-  });
+  const packedCases = packedTypes.flatMap((type) => cases.map(([name, entry]) => [name, type, entry] as const));
+  it.each(packedCases)('%s with weights in %s', async (_, type, entry) => expectPackedAgreement(type, 6, entry));
 
-  it.skipIf(testDevice !== 'cpu')('agrees with the reference on random shapes with weights in bfloat16', async () => {
+  it.each(packedTypes)('agrees with the reference on random shapes with weights in %s', async (type) => {
     const random = draw(101);
     for (let round = 0; round < 60; round++) {
       const [rows, inputs, outputs] = [random.integer(1, 150), random.integer(1, 900), random.integer(1, 200)];
-      await expectPairAgreement(round, { rows, inputs, outputs, bias: random.next() < 0.5 });
+      await expectPackedAgreement(type, round, { rows, inputs, outputs, bias: random.next() < 0.5 });
     }
+  });
+
+  it.each(packedTypes)('is close to float32 with weights in %s', async (type) => {
+    const entry = { rows: 50, inputs: 700, outputs: 90 };
+    const place = Place.tested('float32');
+    const error = relativeError(await run(place, 8, entry, undefined, type), await run(place, 8, entry));
+    // Half a unit of 2⁻⁸, or of 1/127 of the largest value: random, so that sums of 700 are no worse than one.
+    expect(error).toBeLessThan(type === 'int8' ? 0.02 : 0.005);
+    expect(error).toBeGreaterThan(1e-4);
+  });
+
+  it.skipIf(packedTypes.length === 0)('has zeros for rows and outputs of zeros in int8', async () => {
+    const tensor = (values: number[], shape: [number, number]) =>
+      Place.tested('float32').parameter(Float32Array.from(values), shape);
+    const input = tensor([0, 0, 0, 1e-38, 0, 0, 1, 2, 3], [3, 3]);
+    const weight = tensor([0, 0, 0, 1, 1, 1], [2, 3]);
+    const { output } = await linear({ input, weight, weightDtype: 'int8' });
+    const values = [...(await output.read())];
+    expect(values.slice(0, 5)).toEqual([0, 0, 0, 0, 0]);
+    expect(values[5]).toBeCloseTo(6, 1);
   });
 
   it.each(weightTypes)(
@@ -159,11 +182,11 @@ describe('linear', () => {
       device: testDevice,
     });
     const weight = Tensor.from(Float32Array.of(1, 1), [1, 2], { device: testDevice });
-    expect([...(await (await linear({ input, weight, weightDtype })).output.read())]).toEqual([
-      Number.NaN,
-      5,
-      Number.POSITIVE_INFINITY,
-    ]);
+    const values = [...(await (await linear({ input, weight, weightDtype })).output.read())];
+    // A row in int8 has no scale for an infinity.
+    const infinity = weightDtype === 'int8' ? Number.NaN : Number.POSITIVE_INFINITY;
+    expect([values[0], values[2]]).toEqual([Number.NaN, infinity]);
+    expect(values[1]).toBeCloseTo(5, weightDtype === 'int8' ? 1 : 6);
   });
 
   it('names what does not fit', async () => {
@@ -174,7 +197,7 @@ describe('linear', () => {
     await expect(linear({ input, weight, bias: tensor([3]) })).rejects.toThrow(/bias/);
     await expect(linear({ input, weight, residual: tensor([4, 2]) })).rejects.toThrow(/residual/);
     await expect(linear({ input, weight, activation: 'relu' as never })).rejects.toThrow(/activation/);
-    await expect(linear({ input, weight, weightDtype: 'int8' as never })).rejects.toThrow(/weightDtype/);
+    await expect(linear({ input, weight, weightDtype: 'int4' as never })).rejects.toThrow(/weightDtype/);
     if (testDevice !== 'cpu')
       await expect(linear({ input, weight, weightDtype: 'bfloat16' })).rejects.toThrow(/weight must be packed/);
     await expect(linear({ input, weight, threads: 0 })).rejects.toThrow(/threads/);

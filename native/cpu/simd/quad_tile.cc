@@ -1,0 +1,173 @@
+#include "cpu/simd/quad_tile.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+bool quad_products = false;
+
+// By 16-bit products: a has two words for a quad, of the values 0 and 2 and of 1 and 3.
+template <int kRows>
+void multiply_widened(const QuadTileArgs& args) {
+  const float* const a = args.a;
+  const float* const b = args.b;
+  const std::int64_t count = args.count;
+  Vec sums[kRows][kTileVectors];
+  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      sums[i][v] = args.accumulate ? load(args.out + i * args.out_stride + v * kLanes) : zero();
+    }
+  }
+  for (std::int64_t quad = 0; quad < count; ++quad) {
+    Vec columns[kTileVectors];
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      columns[v] = even_bytes(load(b + quad * kTileColumns + v * kLanes));
+    }
+    SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+      const Vec x = broadcast(a[2 * quad * kTileRows + i]);
+      SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) sums[i][v] = add_half_products(sums[i][v], x, columns[v]);
+    }
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      columns[v] = odd_bytes(load(b + quad * kTileColumns + v * kLanes));
+    }
+    SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+      const Vec x = broadcast(a[(2 * quad + 1) * kTileRows + i]);
+      SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) sums[i][v] = add_half_products(sums[i][v], x, columns[v]);
+    }
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      store(args.out + i * args.out_stride + v * kLanes, sums[i][v]);
+    }
+  }
+}
+
+#if defined(SIGLIP2_ISA_avx512)
+// By vpdpbusd: a has 32 bits for a quad.
+template <int kRows>
+__attribute__((target("avx512vnni"))) void multiply_quads(const QuadTileArgs& args) {
+  const float* const a = args.a;
+  const float* const b = args.b;
+  const std::int64_t count = args.count;
+  __m512i sums[kRows][kTileVectors];
+  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      sums[i][v] = args.accumulate ? bits_of(load(args.out + i * args.out_stride + v * kLanes)) : bits_of(zero());
+    }
+  }
+  for (std::int64_t quad = 0; quad < count; ++quad) {
+    __m512i columns[kTileVectors];
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      columns[v] = bits_of(load(b + quad * kTileColumns + v * kLanes));
+    }
+    SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+      const __m512i x = bits_of(broadcast(a[quad * kTileRows + i]));
+      SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+        // Not the intrinsic: GCC 12 copies the sum before and after it, and runs out of registers.
+        asm("vpdpbusd %2, %1, %0" : "+v"(sums[i][v]) : "v"(x), "v"(columns[v]));
+      }
+    }
+  }
+  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      store(args.out + i * args.out_stride + v * kLanes, from_bits(sums[i][v]));
+    }
+  }
+}
+#endif
+
+template <int kRows>
+void multiply_up_to(int rows, const QuadTileArgs& args) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return multiply_up_to<kRows - 1>(rows, args);
+  }
+#if defined(SIGLIP2_ISA_avx512)
+  if (quad_products) return multiply_quads<kRows>(args);
+#endif
+  multiply_widened<kRows>(args);
+}
+
+QuadScale scale_of_row(const float* values, std::int64_t count) {
+  Vec largest = zero(), nothing = zero();
+  for (std::int64_t k = 0; k < count; k += kLanes) {
+    const Vec x = count - k < kLanes ? load_first(values + k, static_cast<int>(count - k)) : load(values + k);
+    largest = max(largest, max(x, zero() - x));
+    nothing = nothing + x * zero();  // NaN once a value is not finite
+  }
+  float lanes[kLanes];
+  store(lanes, largest);
+  float most = 0;
+  for (const float lane : lanes)
+    most = lane > most ? lane : most;
+  return QuadScale::of(most, reduce_add(nothing) == 0);
+}
+
+}  // namespace
+
+void use_quad_products(bool use) {
+  quad_products = use;
+}
+
+std::int64_t quad_words() {
+  return quad_products ? 1 : 2;
+}
+
+void multiply_quad_tile(int rows, const QuadTileArgs& args) {
+  multiply_up_to<kTileRows>(rows, args);
+}
+
+void quantize_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels,
+                   float* scales) {
+  static_assert(kLanes % 4 == 0);
+  const std::int64_t words = (count + 3) / 4 * quad_words();
+  for (std::int64_t row = 0; row < rows; row += kTileRows) {
+    float* target = panels + row * words;
+    const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
+    float inverses[kTileRows] = {};
+    for (std::int64_t i = 0; i < tile_rows; ++i) {
+      const QuadScale scale = scale_of_row(source + (row + i) * stride, count);
+      inverses[i] = scale.inverse;
+      scales[row + i] = scale.scale;
+    }
+    for (std::int64_t k = 0; k < count; k += kLanes) {
+      const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
+      Vec square[kLanes];
+      SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
+        // Rows that are not there repeat the last one; nobody reads them.
+        const std::int64_t from = i < tile_rows ? i : tile_rows - 1;
+        const float* const values = source + (row + from) * stride + k;
+        if (i < kTileRows) {
+          const Vec x = lanes == kLanes ? load(values) : load_first(values, lanes);
+          square[i] = rounded_bits(x * broadcast(inverses[from]));
+        } else {
+          square[i] = zero();
+        }
+      }
+      transpose(square);
+      // Each store's surplus lanes are overwritten by the next.
+      SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 4) {
+        if (j >= lanes) continue;
+        if (quad_products) {
+          store(target, flip_bytes(join_bytes(square[j], square[j + 1], square[j + 2], square[j + 3])));
+          target += kTileRows;
+        } else {
+          store(target, join_halves(square[j], square[j + 2]));
+          store(target + kTileRows, join_halves(square[j + 1], square[j + 3]));
+          target += 2 * kTileRows;
+        }
+      }
+    }
+  }
+}
+
+void scale_quad_tile(float* sums, std::int64_t rows, const float* tail, const float* row_scales) {
+  for (int v = 0; v < kTileVectors; ++v) {
+    const Vec scale = load(tail + v * kLanes);
+    const Vec offset = quad_products ? load(tail + kTileColumns + v * kLanes) : zero();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      float* const sum = sums + i * kTileColumns + v * kLanes;
+      store(sum, int_to_float(subtract_int(load(sum), offset)) * (scale * broadcast(row_scales[i])));
+    }
+  }
+}
+
+}  // namespace siglip2::SIGLIP2_ISA
