@@ -8,6 +8,10 @@
 //     <algorithm>, <functional> …): the linker would keep one copy of those, perhaps with instructions that the
 //     machine lacks. <cstdint>, <cstddef>, <cstring>, <cmath> and <limits> are fine.
 //
+// What an instruction set adds to a build in a function or two is no build of its own: "avx512vnni" and "avx512bf16"
+// are the build "avx512", some of whose functions are compiled for more (the attribute `target`) and called only where
+// cpu/cpu_backend.cc said so.
+//
 // "wide16" is the portable build with vectors of sixteen lanes: it exists so that the code paths of AVX-512 are tested
 // on machines without it, and is never chosen by itself.
 #pragma once
