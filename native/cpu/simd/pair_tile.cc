@@ -7,7 +7,7 @@ bool pair_products = false;
 
 // The sums of a tile, added to what is there.
 template <int kRows>
-SIGLIP2_INLINE void store_sums(const Vec (&sums)[kRows][kTileVectors], const PairTileArgs& args) {
+SIGLIP2_INLINE void store_sums(const Vec (&sums)[kRows][kTileVectors], const TileArgs& args) {
   SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
     SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
       float* const out = args.out + i * args.out_stride + v * kLanes;
@@ -18,7 +18,7 @@ SIGLIP2_INLINE void store_sums(const Vec (&sums)[kRows][kTileVectors], const Pai
 
 // By conversion: a has two float32 values for a pair.
 template <int kRows>
-void multiply_converted(const PairTileArgs& args) {
+void multiply_converted(const TileArgs& args) {
   const float* const a = args.a;
   const float* const b = args.b;
   const std::int64_t count = args.count;
@@ -50,7 +50,7 @@ void multiply_converted(const PairTileArgs& args) {
 #if defined(SIGLIP2_ISA_avx512)
 // By vdpbf16ps: a has 32 bits for a pair.
 template <int kRows>
-__attribute__((target("avx512bf16"))) void multiply_pairs(const PairTileArgs& args) {
+__attribute__((target("avx512bf16"))) void multiply_pairs(const TileArgs& args) {
   const float* const a = args.a;
   const float* const b = args.b;
   const std::int64_t count = args.count;
@@ -79,7 +79,7 @@ __attribute__((target("avx512bf16"))) void multiply_pairs(const PairTileArgs& ar
 #endif
 
 template <int kRows>
-void multiply_up_to(int rows, const PairTileArgs& args) {
+void multiply_up_to(int rows, const TileArgs& args) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return multiply_up_to<kRows - 1>(rows, args);
   }
@@ -99,7 +99,7 @@ std::int64_t pair_words() {
   return pair_products ? 1 : 2;
 }
 
-void multiply_pair_tile(int rows, const PairTileArgs& args) {
+void multiply_pair_tile(int rows, const TileArgs& args) {
   multiply_up_to<kTileRows>(rows, args);
 }
 
@@ -112,15 +112,8 @@ void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows,
     for (std::int64_t k = 0; k < count; k += kLanes) {
       const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
       Vec square[kLanes];
-      SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
-        // Rows that are not there repeat the last one; nobody reads them.
-        const float* const values = source + (row + (i < tile_rows ? i : tile_rows - 1)) * stride + k;
-        if (i < kTileRows)
-          square[i] = round_to_bfloat16(lanes == kLanes ? load(values) : load_first(values, lanes));
-        else
-          square[i] = zero();
-      }
-      transpose(square);
+      load_square(source + row * stride + k, stride, tile_rows, lanes, square,
+                  [](Vec x, std::int64_t) __attribute__((always_inline)) { return round_to_bfloat16(x); });
       // Each store's surplus lanes are overwritten by the next.
       SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 2) {
         if (j >= lanes) continue;

@@ -13,23 +13,14 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
-struct PairTileArgs {
-  const float* a;      // of pack_pair_rows
-  const float* b;      // pairs [count][kTileColumns]
-  std::int64_t count;  // of pairs
-  float* out;          // as that of TileArgs
-  std::int64_t out_stride;
-  bool accumulate;
-};
-
 // Whether this build's machine has vdpbf16ps and it is to be used; set before any other function is called.
 void use_pair_products(bool use);
 
 // 32-bit words of a pair of a row as packed by pack_pair_rows: 1 where pairs are multiplied as they are, else 2.
 std::int64_t pair_words();
 
-// `rows` is from 1 to kTileRows.
-void multiply_pair_tile(int rows, const PairTileArgs& args);
+// `rows` is from 1 to kTileRows; `a` is of pack_pair_rows, `b` has pairs, and `count` is of pairs.
+void multiply_pair_tile(int rows, const TileArgs& args);
 
 // Lays `rows` rows of `count` float32 values, rounded to bfloat16, out as panels for `a` above: [⌈rows/kTileRows⌉]
 // [⌈count/2⌉ · pair_words()][kTileRows], with 0 in an odd row's last pair and anything beyond the last row. Up to

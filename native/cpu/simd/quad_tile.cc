@@ -7,7 +7,7 @@ bool quad_products = false;
 
 // By 16-bit products: a has two words for a quad, of the values 0 and 2 and of 1 and 3.
 template <int kRows>
-void multiply_widened(const QuadTileArgs& args) {
+void multiply_widened(const TileArgs& args) {
   const float* const a = args.a;
   const float* const b = args.b;
   const std::int64_t count = args.count;
@@ -44,7 +44,7 @@ void multiply_widened(const QuadTileArgs& args) {
 #if defined(SIGLIP2_ISA_avx512)
 // By vpdpbusd: a has 32 bits for a quad.
 template <int kRows>
-__attribute__((target("avx512vnni"))) void multiply_quads(const QuadTileArgs& args) {
+__attribute__((target("avx512vnni"))) void multiply_quads(const TileArgs& args) {
   const float* const a = args.a;
   const float* const b = args.b;
   const std::int64_t count = args.count;
@@ -76,7 +76,7 @@ __attribute__((target("avx512vnni"))) void multiply_quads(const QuadTileArgs& ar
 #endif
 
 template <int kRows>
-void multiply_up_to(int rows, const QuadTileArgs& args) {
+void multiply_up_to(int rows, const TileArgs& args) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return multiply_up_to<kRows - 1>(rows, args);
   }
@@ -111,7 +111,7 @@ std::int64_t quad_words() {
   return quad_products ? 1 : 2;
 }
 
-void multiply_quad_tile(int rows, const QuadTileArgs& args) {
+void multiply_quad_tile(int rows, const TileArgs& args) {
   multiply_up_to<kTileRows>(rows, args);
 }
 
@@ -131,18 +131,9 @@ void quantize_rows(const float* source, std::int64_t stride, std::int64_t rows, 
     for (std::int64_t k = 0; k < count; k += kLanes) {
       const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
       Vec square[kLanes];
-      SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
-        // Rows that are not there repeat the last one; nobody reads them.
-        const std::int64_t from = i < tile_rows ? i : tile_rows - 1;
-        const float* const values = source + (row + from) * stride + k;
-        if (i < kTileRows) {
-          const Vec x = lanes == kLanes ? load(values) : load_first(values, lanes);
-          square[i] = rounded_bits(x * broadcast(inverses[from]));
-        } else {
-          square[i] = zero();
-        }
-      }
-      transpose(square);
+      load_square(source + row * stride + k, stride, tile_rows, lanes, square,
+                  [&](Vec x, std::int64_t i)
+                      __attribute__((always_inline)) { return rounded_bits(x * broadcast(inverses[i])); });
       // Each store's surplus lanes are overwritten by the next.
       SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 4) {
         if (j >= lanes) continue;

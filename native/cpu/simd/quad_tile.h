@@ -16,15 +16,6 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
-struct QuadTileArgs {
-  const float* a;      // of quantize_rows
-  const float* b;      // quads [count][kTileColumns]
-  std::int64_t count;  // of quads
-  float* out;          // 32-bit integers, as that of TileArgs
-  std::int64_t out_stride;
-  bool accumulate;
-};
-
 // What follows the quads of a panel: [kTileColumns] scales, float32, and [kTileColumns] times 128 Σ_k b, 32-bit
 // integers.
 inline constexpr std::int64_t kQuadTailRows = 2;
@@ -35,8 +26,9 @@ void use_quad_products(bool use);
 // 32-bit words of a quad of a row as packed by quantize_rows: 1 where quads are multiplied as they are, else 2.
 std::int64_t quad_words();
 
-// `rows` is from 1 to kTileRows.
-void multiply_quad_tile(int rows, const QuadTileArgs& args);
+// `rows` is from 1 to kTileRows; `a` is of quantize_rows, `b` has quads, `count` is of quads, and `out` is made of
+// 32-bit integers.
+void multiply_quad_tile(int rows, const TileArgs& args);
 
 // Quantises `rows` rows of `count` float32 values into panels for `a` above, [⌈rows/kTileRows⌉][⌈count/4⌉ ·
 // quad_words()][kTileRows], with 0 beyond the last value and anything beyond the last row, and scales [rows]. A row

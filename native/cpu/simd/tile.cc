@@ -57,22 +57,14 @@ void multiply_tile(int rows, const TileArgs& args) {
 }
 
 void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
-  static_assert(kTileRows <= kLanes);
   for (std::int64_t row = 0; row < rows; row += kTileRows) {
     float* const panel = panels + row * count;
     const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
     for (std::int64_t k = 0; k < count; k += kLanes) {
       const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
       Vec square[kLanes];
-      SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
-        // Rows that are not there repeat the last one; nobody reads them.
-        const float* const values = source + (row + (i < tile_rows ? i : tile_rows - 1)) * stride + k;
-        if (i < kTileRows)
-          square[i] = lanes == kLanes ? load(values) : load_first(values, lanes);
-        else
-          square[i] = zero();
-      }
-      transpose(square);
+      load_square(source + row * stride + k, stride, tile_rows, lanes, square,
+                  [](Vec x, std::int64_t) __attribute__((always_inline)) { return x; });
       // Each store's surplus lanes are overwritten by the next.
       float* const target = panel + k * kTileRows;
       if (lanes == kLanes) {

@@ -24,6 +24,23 @@ struct TileArgs {
 // `rows` is from 1 to kTileRows.
 void multiply_tile(int rows, const TileArgs& args);
 
+// A square of a tile's rows for packing: square[j] has, in lane i, `change`(source[i][j], i) for the first `columns` of
+// kLanes columns, and for 0 in the others. Rows that are not there repeat the last of `tile_rows`; nobody reads them.
+template <typename Change>
+SIGLIP2_INLINE void load_square(const float* source, std::int64_t stride, std::int64_t tile_rows, int columns,
+                                Vec (&square)[kLanes], const Change& change) {
+  static_assert(kTileRows <= kLanes);
+  SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
+    const std::int64_t row = i < tile_rows ? i : tile_rows - 1;
+    const float* const values = source + row * stride;
+    if (i < kTileRows)
+      square[i] = change(columns == kLanes ? load(values) : load_first(values, columns), row);
+    else
+      square[i] = zero();
+  }
+  transpose(square);
+}
+
 // Lays `rows` rows of `count` values out as panels for `a` above: [⌈rows/kTileRows⌉][count][kTileRows], with anything
 // beyond the last row. Up to kLanes floats behind the panels are overwritten.
 void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);

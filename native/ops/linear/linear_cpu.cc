@@ -125,9 +125,9 @@ void multiply(DType type, std::int64_t rows, const TileArgs& args) {
   const auto count = static_cast<int>(rows);
   switch (type) {
     case DType::kInt8:
-      return multiply_quad_tile(count, {args.a, args.b, args.count, args.out, args.out_stride, args.accumulate});
+      return multiply_quad_tile(count, args);
     case DType::kBFloat16:
-      return multiply_pair_tile(count, {args.a, args.b, args.count, args.out, args.out_stride, args.accumulate});
+      return multiply_pair_tile(count, args);
     default:
       return multiply_tile(count, args);
   }
