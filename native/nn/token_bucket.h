@@ -18,8 +18,8 @@ struct TokenBucket {
 };
 
 // Rows are the tokens rounded up: to a multiple of 16 up to 256, beyond in 8 steps from each power of two to the next,
-// so that rows exceed tokens by an eighth at most and by a twenty-fourth on average. The bound of lengths is a power of
-// two, 64 or more.
+// so that from 128 tokens on rows exceed tokens by less than an eighth, and on average by a twenty-fourth. The bound of
+// lengths is a power of two, 64 or more.
 TokenBucket token_bucket(const Offsets& offsets);
 
 }  // namespace siglip2
