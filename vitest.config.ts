@@ -19,9 +19,10 @@ function findInstructionSets(): { chosen: string; others: string[] } {
 }
 const { chosen, others } = findInstructionSets();
 
-const buildOf = (isa: string): string => isa.replace(/(bf16|vnni)$/, '');
+/** `avx512`, `avx512vnni`, `avx512bf16` and `amx` are one build of the kernels. */
+const buildOf = (isa: string): string => (/^(avx512|amx)/.test(isa) ? 'avx512' : isa);
 
-/** All in which `avx512`, `avx512vnni` and `avx512bf16` differ, which are one build of the kernels. */
+/** All in which they differ. */
 const narrowProducts = ['test/native/ops/linear*.test.ts', 'test/model/golden.test.ts'];
 
 /** What depends on the CPU kernels: run once on every instruction set. */
@@ -57,7 +58,7 @@ export default defineConfig({
             extends: true as const,
             test: {
               name: isa,
-              include: sameBuild(isa, chosen) ? narrowProducts : kernelTests,
+              include: isa === 'amxemulated' || sameBuild(isa, chosen) ? narrowProducts : kernelTests,
               env: { SIGLIP2_ISA: isa },
             },
           })),

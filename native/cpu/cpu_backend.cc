@@ -4,11 +4,14 @@
 
 #include "cpu/cpu_features.h"
 #include "cpu/host_memory_ops.h"
+#include "cpu/product_method.h"
 
 // One declaration for each build that CMake compiled in; see cpu/kernels.h.
-#define SIGLIP2_DECLARE_BUILD(isa) \
-  namespace siglip2::isa {         \
-  void fill_kernels(OpTable&);     \
+#define SIGLIP2_DECLARE_BUILD(isa)            \
+  namespace siglip2::isa {                    \
+  void fill_kernels(OpTable&);                \
+  void use_pair_products(cpu::ProductMethod); \
+  void use_quad_products(cpu::ProductMethod); \
   }
 SIGLIP2_DECLARE_BUILD(baseline)
 SIGLIP2_DECLARE_BUILD(wide16)
@@ -17,10 +20,6 @@ SIGLIP2_DECLARE_BUILD(avx2)
 #endif
 #if defined(SIGLIP2_HAVE_avx512)
 SIGLIP2_DECLARE_BUILD(avx512)
-namespace siglip2::avx512 {
-void use_pair_products(bool);
-void use_quad_products(bool);
-}  // namespace siglip2::avx512
 #endif
 #undef SIGLIP2_DECLARE_BUILD
 
@@ -32,17 +31,31 @@ OpTable make_table() {
   table.name = "cpu";
   fill_host_memory_ops(table);
   const std::string isa = chosen_instruction_set();
+  const bool emulated = isa == "amxemulated";
   if (isa == "baseline") baseline::fill_kernels(table);
-  if (isa == "wide16") wide16::fill_kernels(table);
 #if defined(SIGLIP2_HAVE_avx2)
   if (isa == "avx2") avx2::fill_kernels(table);
 #endif
 #if defined(SIGLIP2_HAVE_avx512)
-  // The same build: only products of bfloat16 and of int8 have instructions of their own.
-  if (isa.starts_with("avx512")) avx512::fill_kernels(table);
-  avx512::use_pair_products(isa == "avx512bf16");
-  avx512::use_quad_products(isa == "avx512vnni" || isa == "avx512bf16");
+  // One build: only products of bfloat16 and of int8 have instructions of their own.
+  if (isa == "avx512" || isa == "avx512vnni" || isa == "avx512bf16" || isa == "amx" ||
+      (emulated && usable("avx512bf16"))) {
+    avx512::fill_kernels(table);
+    if (isa == "avx512bf16") avx512::use_pair_products(ProductMethod::kDot);
+    if (isa == "avx512bf16" || isa == "avx512vnni") avx512::use_quad_products(ProductMethod::kDot);
+    if (isa == "amx" || emulated) {
+      const ProductMethod method = emulated ? ProductMethod::kEmulatedMatrixUnit : ProductMethod::kMatrixUnit;
+      avx512::use_pair_products(method);
+      avx512::use_quad_products(method);
+    }
+    return table;
+  }
 #endif
+  if (isa == "wide16" || emulated) wide16::fill_kernels(table);
+  if (emulated) {
+    wide16::use_pair_products(ProductMethod::kEmulatedMatrixUnit);
+    wide16::use_quad_products(ProductMethod::kEmulatedMatrixUnit);
+  }
   return table;
 }
 

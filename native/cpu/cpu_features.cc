@@ -2,6 +2,12 @@
 
 #include <cstdlib>
 
+#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "tensor/error.h"
 
 namespace siglip2::cpu {
@@ -38,6 +44,27 @@ bool has_avx512bf16() {
 }
 #endif
 
+#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+// AMX with both kinds of products, and registers that the system saves and lets this process use: it asks for them,
+// since Linux gives their eight kilobytes to no process that did not.
+bool has_amx() {
+  if (!has_avx512bf16()) return false;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kBFloat16 = 1u << 22, kTiles = 1u << 24, kInt8 = 1u << 25, kAll = kBFloat16 | kTiles | kInt8;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAll) != kAll) return false;
+  unsigned enabled = 0, upper = 0;
+  constexpr unsigned kTileState = 3u << 17;
+  asm volatile("xgetbv" : "=a"(enabled), "=d"(upper) : "c"(0));
+  if ((enabled & kTileState) != kTileState) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#else
+bool has_amx() {
+  return false;
+}
+#endif
+
 #if defined(SIGLIP2_HAVE_avx2)
 constexpr bool kCompiledAvx2 = true;
 #else
@@ -53,14 +80,23 @@ constexpr bool kCompiledAvx512 = false;
 
 const std::vector<InstructionSet>& instruction_sets() {
   static const auto* const sets = new std::vector<InstructionSet>{
-      {"wide16", true, true},  // for tests: before "baseline", so that it is never the widest
+      // For tests: before "baseline", so that they are never the widest.
+      {"wide16", true, true},
+      {"amxemulated", true, true},
       {"baseline", true, true},
       {"avx2", kCompiledAvx2, has_avx2()},
       {"avx512", kCompiledAvx512, has_avx512()},
       {"avx512vnni", kCompiledAvx512, has_avx512vnni()},
       {"avx512bf16", kCompiledAvx512, has_avx512bf16()},
+      {"amx", kCompiledAvx512, has_amx()},
   };
   return *sets;
+}
+
+bool usable(const std::string& name) {
+  for (const InstructionSet& set : instruction_sets())
+    if (name == set.name) return set.compiled && set.supported;
+  return false;
 }
 
 std::string chosen_instruction_set() {

@@ -15,6 +15,9 @@ struct InstructionSet {
 // From the plainest to the widest.
 const std::vector<InstructionSet>& instruction_sets();
 
+// Whether this binary has a build for it and this machine can run it.
+bool usable(const std::string& name);
+
 // The widest supported build, or the one that the environment variable SIGLIP2_ISA names. Throws
 // ERR_SIGLIP_UNSUPPORTED if that one is unknown, not compiled in, or not supported by the machine.
 std::string chosen_instruction_set();

@@ -1,9 +1,16 @@
 #include "cpu/simd/pair_tile.h"
 
+#include "cpu/simd/matrix_unit.h"
+
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-bool pair_products = false;
+using cpu::ProductMethod;
+
+constexpr TileFormat kConvertedFormat = {kTileRows, 2, 1, kMostUnits};
+constexpr TileFormat kDotFormat = {kTileRows, 1, 1, kMostUnits};
+
+ProductMethod pair_method = ProductMethod::kConversion;
 
 // The sums of a tile, added to what is there.
 template <int kRows>
@@ -84,28 +91,38 @@ void multiply_up_to(int rows, const TileArgs& args) {
     if (rows < kRows) return multiply_up_to<kRows - 1>(rows, args);
   }
 #if defined(SIGLIP2_ISA_avx512)
-  if (pair_products) return multiply_pairs<kRows>(args);
+  if (pair_method == ProductMethod::kDot) return multiply_pairs<kRows>(args);
 #endif
   multiply_converted<kRows>(args);
 }
 
 }  // namespace
 
-void use_pair_products(bool use) {
-  pair_products = use;
+void use_pair_products(ProductMethod method) {
+  pair_method = method;
+  prepare_matrix_unit(method);
 }
 
-std::int64_t pair_words() {
-  return pair_products ? 1 : 2;
+const TileFormat& pair_format() {
+  if (uses_matrix_unit(pair_method)) return kMatrixUnitFormat;
+  return pair_method == ProductMethod::kDot ? kDotFormat : kConvertedFormat;
 }
 
 void multiply_pair_tile(int rows, const TileArgs& args) {
+#if defined(SIGLIP2_MATRIX_UNIT)
+  if (uses_matrix_unit(pair_method))
+    return multiply_matrix_pairs(pair_method == ProductMethod::kEmulatedMatrixUnit, rows, args);
+#endif
   multiply_up_to<kTileRows>(rows, args);
 }
 
 void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
   static_assert(kLanes % 2 == 0);
-  const std::int64_t words = (count + 1) / 2 * pair_words();
+#if defined(SIGLIP2_MATRIX_UNIT)
+  if (uses_matrix_unit(pair_method)) return pack_matrix_pairs(source, stride, rows, count, panels);
+#endif
+  const bool dot = pair_method == ProductMethod::kDot;
+  const std::int64_t words = (count + 1) / 2 * (dot ? 1 : 2);
   for (std::int64_t row = 0; row < rows; row += kTileRows) {
     float* target = panels + row * words;
     const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
@@ -117,7 +134,7 @@ void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows,
       // Each store's surplus lanes are overwritten by the next.
       SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 2) {
         if (j >= lanes) continue;
-        if (pair_products) {
+        if (dot) {
           store(target, join_pair(square[j], square[j + 1]));
           target += kTileRows;
         } else {

@@ -6,25 +6,26 @@
 // what other machines widen by a shift and a mask, two operations that a tile's rows share. Products of two bfloat16
 // numbers are exact in float32. vdpbf16ps adds the two of a pair before it adds them to the sum, and takes subnormal
 // numbers for 0; the others add one after the other. So last bits differ between instruction sets, and only between
-// them.
+// them. Where there is a matrix unit (cpu/simd/matrix_unit.h) it makes the tile.
 #pragma once
 
+#include "cpu/product_method.h"
 #include "cpu/simd/tile.h"
 
 namespace siglip2::SIGLIP2_ISA {
 
-// Whether this build's machine has vdpbf16ps and it is to be used; set before any other function is called.
-void use_pair_products(bool use);
+// What this build's machine has and is to use; set before any other function is called.
+void use_pair_products(cpu::ProductMethod method);
 
-// 32-bit words of a pair of a row as packed by pack_pair_rows: 1 where pairs are multiplied as they are, else 2.
-std::int64_t pair_words();
+// How rows and pairs of columns are packed.
+const TileFormat& pair_format();
 
-// `rows` is from 1 to kTileRows; `a` is of pack_pair_rows, `b` has pairs, and `count` is of pairs.
+// `rows` is from 1 to those of the format; `a` is of pack_pair_rows, `b` has pairs, and `count` is of pairs. Within a
+// MatrixUnitScope.
 void multiply_pair_tile(int rows, const TileArgs& args);
 
-// Lays `rows` rows of `count` float32 values, rounded to bfloat16, out as panels for `a` above: [⌈rows/kTileRows⌉]
-// [⌈count/2⌉ · pair_words()][kTileRows], with 0 in an odd row's last pair and anything beyond the last row. Up to
-// kLanes floats behind the panels are overwritten.
+// Lays `rows` rows of `count` float32 values, rounded to bfloat16, out as panels for `a` above, with 0 behind the last
+// value and anything beyond the last row. Up to kLanes floats behind the panels are overwritten.
 void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -1,9 +1,16 @@
 #include "cpu/simd/quad_tile.h"
 
+#include "cpu/simd/matrix_unit.h"
+
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-bool quad_products = false;
+using cpu::ProductMethod;
+
+constexpr TileFormat kWidenedFormat = {kTileRows, 2, 1, kMostUnits};
+constexpr TileFormat kDotFormat = {kTileRows, 1, 1, kMostUnits};
+
+ProductMethod quad_method = ProductMethod::kConversion;
 
 // By 16-bit products: a has two words for a quad, of the values 0 and 2 and of 1 and 3.
 template <int kRows>
@@ -81,7 +88,7 @@ void multiply_up_to(int rows, const TileArgs& args) {
     if (rows < kRows) return multiply_up_to<kRows - 1>(rows, args);
   }
 #if defined(SIGLIP2_ISA_avx512)
-  if (quad_products) return multiply_quads<kRows>(args);
+  if (quad_method == ProductMethod::kDot) return multiply_quads<kRows>(args);
 #endif
   multiply_widened<kRows>(args);
 }
@@ -101,59 +108,80 @@ QuadScale scale_of_row(const float* values, std::int64_t count) {
   return QuadScale::of(most, reduce_add(nothing) == 0);
 }
 
-}  // namespace
-
-void use_quad_products(bool use) {
-  quad_products = use;
+// One tile of rows for the vector units, each row multiplied by its entry of `inverses`.
+void quantize_tile(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count,
+                   const float* inverses, float* target) {
+  const bool dot = quad_method == ProductMethod::kDot;
+  for (std::int64_t k = 0; k < count; k += kLanes) {
+    const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
+    Vec square[kLanes];
+    load_square(source + k, stride, rows, lanes, square, [&](Vec x, std::int64_t i) __attribute__((always_inline)) {
+      return rounded_bits(x * broadcast(inverses[i]));
+    });
+    // Each store's surplus lanes are overwritten by the next.
+    SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 4) {
+      if (j >= lanes) continue;
+      if (dot) {
+        store(target, flip_bytes(join_bytes(square[j], square[j + 1], square[j + 2], square[j + 3])));
+        target += kTileRows;
+      } else {
+        store(target, join_halves(square[j], square[j + 2]));
+        store(target + kTileRows, join_halves(square[j + 1], square[j + 3]));
+        target += 2 * kTileRows;
+      }
+    }
+  }
 }
 
-std::int64_t quad_words() {
-  return quad_products ? 1 : 2;
+}  // namespace
+
+void use_quad_products(ProductMethod method) {
+  quad_method = method;
+  prepare_matrix_unit(method);
+}
+
+const TileFormat& quad_format() {
+  if (uses_matrix_unit(quad_method)) return kMatrixUnitFormat;
+  return quad_method == ProductMethod::kDot ? kDotFormat : kWidenedFormat;
 }
 
 void multiply_quad_tile(int rows, const TileArgs& args) {
+#if defined(SIGLIP2_MATRIX_UNIT)
+  if (uses_matrix_unit(quad_method))
+    return multiply_matrix_quads(quad_method == ProductMethod::kEmulatedMatrixUnit, rows, args);
+#endif
   multiply_up_to<kTileRows>(rows, args);
 }
 
 void quantize_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels,
                    float* scales) {
   static_assert(kLanes % 4 == 0);
-  const std::int64_t words = (count + 3) / 4 * quad_words();
-  for (std::int64_t row = 0; row < rows; row += kTileRows) {
-    float* target = panels + row * words;
-    const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
-    float inverses[kTileRows] = {};
+  constexpr std::int64_t kMostRows = 32;
+  const TileFormat& format = quad_format();
+  const std::int64_t words = format.units(count, 4) * format.row_words;
+  for (std::int64_t row = 0; row < rows; row += format.rows) {
+    float* const target = panels + row * words;
+    const std::int64_t tile_rows = rows - row < format.rows ? rows - row : format.rows;
+    float inverses[kMostRows] = {};
     for (std::int64_t i = 0; i < tile_rows; ++i) {
       const QuadScale scale = scale_of_row(source + (row + i) * stride, count);
       inverses[i] = scale.inverse;
       scales[row + i] = scale.scale;
     }
-    for (std::int64_t k = 0; k < count; k += kLanes) {
-      const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
-      Vec square[kLanes];
-      load_square(source + row * stride + k, stride, tile_rows, lanes, square,
-                  [&](Vec x, std::int64_t i)
-                      __attribute__((always_inline)) { return rounded_bits(x * broadcast(inverses[i])); });
-      // Each store's surplus lanes are overwritten by the next.
-      SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 4) {
-        if (j >= lanes) continue;
-        if (quad_products) {
-          store(target, flip_bytes(join_bytes(square[j], square[j + 1], square[j + 2], square[j + 3])));
-          target += kTileRows;
-        } else {
-          store(target, join_halves(square[j], square[j + 2]));
-          store(target + kTileRows, join_halves(square[j + 1], square[j + 3]));
-          target += 2 * kTileRows;
-        }
-      }
+#if defined(SIGLIP2_MATRIX_UNIT)
+    if (uses_matrix_unit(quad_method)) {
+      pack_matrix_quads(source + row * stride, stride, tile_rows, count, inverses, target);
+      continue;
     }
+#endif
+    quantize_tile(source + row * stride, stride, tile_rows, count, inverses, target);
   }
 }
 
 void scale_quad_tile(float* sums, std::int64_t rows, const float* tail, const float* row_scales) {
   for (int v = 0; v < kTileVectors; ++v) {
     const Vec scale = load(tail + v * kLanes);
-    const Vec offset = quad_products ? load(tail + kTileColumns + v * kLanes) : zero();
+    const Vec offset = quad_method == ProductMethod::kDot ? load(tail + kTileColumns + v * kLanes) : zero();
     for (std::int64_t i = 0; i < rows; ++i) {
       float* const sum = sums + i * kTileColumns + v * kLanes;
       store(sum, int_to_float(subtract_int(load(sum), offset)) * (scale * broadcast(row_scales[i])));

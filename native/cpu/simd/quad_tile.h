@@ -7,11 +7,13 @@
 //
 // vpdpbusd (AVX512-VNNI) multiplies four unsigned bytes by four signed ones and adds the products to a sum: rows are
 // then q + 128, and 128 Σ_k b[k][j], kept behind the weights of each panel, is taken off afterwards. Elsewhere weights
-// are widened to 16 bits, whose products are added in pairs. Sums are the same to the bit everywhere.
+// are widened to 16 bits, whose products are added in pairs, or a matrix unit (cpu/simd/matrix_unit.h) takes both
+// signed. Sums are the same to the bit everywhere.
 #pragma once
 
 #include <limits>
 
+#include "cpu/product_method.h"
 #include "cpu/simd/tile.h"
 
 namespace siglip2::SIGLIP2_ISA {
@@ -20,19 +22,19 @@ namespace siglip2::SIGLIP2_ISA {
 // integers.
 inline constexpr std::int64_t kQuadTailRows = 2;
 
-// Whether this build's machine has vpdpbusd and it is to be used; set before any other function is called.
-void use_quad_products(bool use);
+// What this build's machine has and is to use; set before any other function is called.
+void use_quad_products(cpu::ProductMethod method);
 
-// 32-bit words of a quad of a row as packed by quantize_rows: 1 where quads are multiplied as they are, else 2.
-std::int64_t quad_words();
+// How rows and quads of columns are packed.
+const TileFormat& quad_format();
 
-// `rows` is from 1 to kTileRows; `a` is of quantize_rows, `b` has quads, `count` is of quads, and `out` is made of
-// 32-bit integers.
+// `rows` is from 1 to those of the format; `a` is of quantize_rows, `b` has quads, `count` is of quads, and `out` is
+// made of 32-bit integers. Within a MatrixUnitScope.
 void multiply_quad_tile(int rows, const TileArgs& args);
 
-// Quantises `rows` rows of `count` float32 values into panels for `a` above, [⌈rows/kTileRows⌉][⌈count/4⌉ ·
-// quad_words()][kTileRows], with 0 beyond the last value and anything beyond the last row, and scales [rows]. A row
-// with a NaN or an infinity has the scale NaN. Up to kLanes floats behind the panels are overwritten.
+// Quantises `rows` rows of `count` float32 values into panels for `a` above, with 0 behind the last value and anything
+// beyond the last row, and scales [rows]. A row with a NaN or an infinity has the scale NaN. Up to kLanes floats behind
+// the panels are overwritten.
 void quantize_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels,
                    float* scales);
 

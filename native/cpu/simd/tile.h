@@ -12,6 +12,22 @@ namespace siglip2::SIGLIP2_ISA {
 
 inline constexpr int kTileColumns = kTileVectors * kLanes;
 
+// How the operands of a register tile are packed. Units are 32 bits of b: one float32, a pair of bfloat16 numbers, a
+// quad of 8-bit integers. `a` has, for one tile of rows after the other, `rows` · `row_words` words for each unit.
+struct TileFormat {
+  int rows;                 // most rows of a tile
+  int row_words;            // 32-bit words of a unit of a row
+  int step;                 // units come in multiples of this, with zeros behind the last value of both operands
+  std::int64_t most_depth;  // units of a block of both operands that caches hold while tiles are made of it
+
+  std::int64_t units(std::int64_t values, int values_of_unit) const {
+    const std::int64_t units = (values + values_of_unit - 1) / values_of_unit;
+    return (units + step - 1) / step * step;
+  }
+};
+inline constexpr std::int64_t kMostUnits = 384;
+inline constexpr TileFormat kFloatFormat = {kTileRows, 1, 1, kMostUnits};
+
 struct TileArgs {
   const float* a;      // [count][kTileRows]: a[i][k] at a[k·kTileRows + i]
   const float* b;      // [count][kTileColumns]

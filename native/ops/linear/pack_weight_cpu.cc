@@ -1,7 +1,4 @@
-// Packing of weights for the matrix product on CPUs: panels of kTileColumns outputs,
-// [panel][in_features][kTileColumns], zero beyond the last output. In bfloat16 two neighbouring in_features are a pair
-// of 32 bits, [panel][⌈in_features/2⌉][kTileColumns], with zero in the last one's place when their number is odd. In
-// int8 four are a quad, and what cpu/simd/quad_tile.h says follows the quads of each panel.
+// Packing of weights for the matrix product on CPUs, as ops/linear/packed_weight.h says.
 //
 // Plan. Outputs are rows of the stacked parts, so a panel is kTileColumns of them transposed, square after square. With
 // `transpose` outputs are columns of the stack, and a panel's row is a piece of a part's row: strips of rows are copied
@@ -16,6 +13,7 @@
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
 #include "ops/linear/linear.h"
+#include "ops/linear/packed_weight.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -59,16 +57,21 @@ Vec load_widened(const Row& row, std::int64_t first, std::int64_t count) {
 bool in_pairs(const PackWeightArgs& args) {
   return args.dtype == DType::kBFloat16;
 }
-std::int64_t units_of(std::int64_t in_features, bool pairs) {
-  return pairs ? divide_up(in_features, 2) : in_features;
-}
 Vec joined(Vec a, Vec b) {
   return join_pair(round_to_bfloat16(a), round_to_bfloat16(b));
+}
+
+// Zeros in the units from `first` on of the panel at `target`, which only make their number a multiple.
+void clear_units(float* target, std::int64_t first, const PackedShape& shape) {
+  std::memset(target + first * kTileColumns, 0,
+              static_cast<std::size_t>((shape.units - first) * kTileColumns) * sizeof(float));
 }
 
 // Panel `panel`, whose outputs are rows of the stack; `target` is its beginning.
 void pack_panel(const PackWeightArgs& args, std::int64_t out_features, std::int64_t panel, float* target) {
   const std::int64_t in_features = args.parts[0].columns;
+  const PackedShape shape = PackedShape::of(in_features, args.dtype);
+  clear_units(target, divide_up(in_features, shape.values_of_unit), shape);
   for (int v = 0; v < kTileVectors; ++v) {
     const std::int64_t first_row = panel * kTileColumns + v * kLanes;
     const std::int64_t rows = out_features - first_row;
@@ -94,7 +97,9 @@ void pack_panel(const PackWeightArgs& args, std::int64_t out_features, std::int6
 // The same in int8: each output is divided by a scale of its own, which makes the largest of its weights 127.
 void pack_quad_panel(const PackWeightArgs& args, std::int64_t out_features, std::int64_t panel, float* target) {
   const std::int64_t in_features = args.parts[0].columns;
-  float* const tail = target + divide_up(in_features, 4) * kTileColumns;
+  const PackedShape shape = PackedShape::of(in_features, DType::kInt8);
+  float* const tail = target + shape.units * kTileColumns;
+  clear_units(target, divide_up(in_features, 4), shape);
   for (int v = 0; v < kTileVectors; ++v) {
     const std::int64_t first_row = panel * kTileColumns + v * kLanes;
     float scales[kLanes] = {}, inverses[kLanes] = {};
@@ -146,23 +151,25 @@ void pack_strip(const PackWeightArgs& args, std::int64_t depth, std::int64_t fir
     return row < count && column < columns ? load_widened(sources[row], column, columns) : zero();
   };
   const bool pairs = in_pairs(args);
-  const std::int64_t units = units_of(depth, pairs), first_unit = pairs ? first_row / 2 : first_row;
+  const PackedShape shape = PackedShape::of(depth, args.dtype);
+  const std::int64_t first_unit = first_row / shape.values_of_unit;
   for (std::int64_t panel = 0; panel * kTileColumns < columns; ++panel) {
-    float* target = packed + (panel * units + first_unit) * kTileColumns;
+    float* const panel_start = packed + panel * shape.panel_units * kTileColumns;
+    float* target = panel_start + first_unit * kTileColumns;
     for (int i = 0; i < count; i += pairs ? 2 : 1, target += kTileColumns) {
       for (int v = 0; v < kTileVectors; ++v) {
         const std::int64_t column = panel * kTileColumns + v * kLanes;
         store(target + v * kLanes, pairs ? joined(values(i, column), values(i + 1, column)) : values(i, column));
       }
     }
+    if (first_row + count == depth) clear_units(panel_start, divide_up(depth, shape.values_of_unit), shape);
   }
 }
 
 }  // namespace
 
 std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_features, DType dtype) {
-  const std::int64_t units = dtype == DType::kInt8 ? divide_up(in_features, 4) + kQuadTailRows
-                                                   : units_of(in_features, dtype == DType::kBFloat16);
+  const std::int64_t units = PackedShape::of(in_features, dtype).panel_units;
   return static_cast<std::size_t>(divide_up(out_features, kTileColumns) * kTileColumns * units) * sizeof(float);
 }
 
@@ -181,10 +188,11 @@ void pack_weight_cpu(OpContext& context, const PackWeightArgs& args) {
     });
   } else {
     cpu::parallel_for(divide_up(rows, kTileColumns), context.threads, [&](std::int64_t panel, int) {
+      float* const target = packed + panel * PackedShape::of(columns, args.dtype).panel_units * kTileColumns;
       if (args.dtype == DType::kInt8) {
-        pack_quad_panel(args, rows, panel, packed + panel * kTileColumns * (divide_up(columns, 4) + kQuadTailRows));
+        pack_quad_panel(args, rows, panel, target);
       } else {
-        pack_panel(args, rows, panel, packed + panel * kTileColumns * units_of(columns, in_pairs(args)));
+        pack_panel(args, rows, panel, target);
       }
     });
   }

@@ -1,0 +1,36 @@
+// How weights lie in memory on CPUs: [panel][units and what follows them][kTileColumns], zero behind the last output
+// and the last in_feature. A unit is one float32, a pair of bfloat16 numbers or a quad of 8-bit integers; in int8 each
+// panel ends with kQuadTailRows more rows (cpu/simd/quad_tile.h).
+#pragma once
+
+#include "cpu/simd/pair_tile.h"
+#include "cpu/simd/quad_tile.h"
+#include "cpu/simd/tile.h"
+#include "tensor/dtype.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+struct PackedShape {
+  const TileFormat& format;
+  int values_of_unit;
+  std::int64_t units;        // that are multiplied
+  std::int64_t panel_units;  // from the beginning of one panel to that of the next
+
+  static PackedShape of(std::int64_t in_features, DType dtype) {
+    const bool quads = dtype == DType::kInt8, pairs = dtype == DType::kBFloat16;
+    const TileFormat& format = quads ? quad_format() : pairs ? pair_format() : kFloatFormat;
+    const int values = quads ? 4 : pairs ? 2 : 1;
+    const std::int64_t units = format.units(in_features, values);
+    return {format, values, units, units + (quads ? kQuadTailRows : 0)};
+  }
+
+  // Units of a block of the depth: even blocks that caches can hold, cut by the number of units alone.
+  std::int64_t units_of_block() const {
+    const std::int64_t blocks = (units + format.most_depth - 1) / format.most_depth;
+    const std::int64_t even = (units + blocks - 1) / blocks;
+    const std::int64_t step = format.step > 8 ? format.step : 8;
+    return (even + step - 1) / step * step;
+  }
+};
+
+}  // namespace siglip2::SIGLIP2_ISA
