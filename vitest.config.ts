@@ -23,7 +23,11 @@ const { chosen, others } = findInstructionSets();
 const buildOf = (isa: string): string => (/^(avx512|amx)/.test(isa) ? 'avx512' : isa);
 
 /** All in which they differ. */
-const narrowProducts = ['test/native/ops/linear*.test.ts', 'test/model/golden.test.ts'];
+const narrowProducts = [
+  'test/native/ops/linear*.test.ts',
+  'test/native/ops/attention.test.ts',
+  'test/model/golden.test.ts',
+];
 
 /** What depends on the CPU kernels: run once on every instruction set. */
 const kernelTests = [

@@ -1,5 +1,6 @@
-import { wrongRange, wrongType } from '../arguments.js';
+import { requireOneOf, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
+import type { ActivationDType } from './layers.js';
 import { type KernelOptions, runKernel } from './run.js';
 import { Tensor } from './tensor.js';
 
@@ -19,6 +20,15 @@ export interface AttentionArguments extends KernelOptions {
   causal?: boolean;
   /** Factor of the scores; default headDim^-0.5. */
   scale?: number;
+}
+
+/** {@link AttentionArguments}, and what only the forward pass takes. */
+export interface AttentionForwardArguments extends AttentionArguments {
+  /**
+   * `bfloat16`, on CPUs: the operands of both products are rounded to it, the query after it has been multiplied by
+   * scale · log₂ e; sums, softmax and `logSumExp` stay float32. Default: the type of the query.
+   */
+  productDtype?: ActivationDType;
 }
 
 /** Checks prefix sums over `rows` rows: from 0, never falling, to `rows`. */
@@ -43,8 +53,13 @@ export function checkOffsets(argument: string, offsets: unknown, rows: number): 
  *   of the scaled scores; a query without keys gives 0 and −∞.
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
  */
-export async function attention(args: AttentionArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
-  const { output, logSumExp } = await runKernel('attention', args, ['query', 'key', 'value'], attentionOptions(args));
+export async function attention(args: AttentionForwardArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
+  const options = attentionOptions(args);
+  const product = args.productDtype;
+  const type = product && requireOneOf('args.productDtype', product, ['float32', 'bfloat16']);
+  // The type of the query is what products are made in anyway.
+  options.productDtype = type === args.query.dtype ? undefined : type;
+  const { output, logSumExp } = await runKernel('attention', args, ['query', 'key', 'value'], options);
   return { output: output as Tensor, logSumExp: logSumExp as Tensor };
 }
 

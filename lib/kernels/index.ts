@@ -11,6 +11,7 @@ export type { RawPixels } from '../processing/source.js';
 export {
   type AttentionArguments,
   type AttentionBackwardArguments,
+  type AttentionForwardArguments,
   attention,
   attentionBackward,
 } from './attention.js';

@@ -84,17 +84,18 @@ Napi::Value run_convert(const Napi::CallbackInfo& info) {
   });
 }
 
-// attention({ query [Σq, heads, headDim], key, value [Σk, heads, headDim], queryOffsets, keyOffsets, causal, scale }):
-// output [Σq, heads, headDim], logSumExp [Σq, heads]
+// attention({ query [Σq, heads, headDim], key, value [Σk, heads, headDim], queryOffsets, keyOffsets, causal, scale,
+// productDtype? }): output [Σq, heads, headDim], logSumExp [Σq, heads]
 Napi::Value run_attention(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
     const AttentionTensors tensors(arguments);
+    const DType product_type = arguments.type("productDtype", DType::kFloat32);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const Shape& shape = tensors.query->shape;
       const auto output = new_tensor(device, shape, tensors.query->dtype);
       const auto log_sum_exp = new_tensor(device, {shape[0], shape[1]});
-      attention(device.table(), context, {tensors.inputs(), matrix(*output), matrix(*log_sum_exp)});
+      attention(device.table(), context, {tensors.inputs(), matrix(*output), matrix(*log_sum_exp), product_type});
       return {{"output", output}, {"logSumExp", log_sum_exp}};
     });
   });

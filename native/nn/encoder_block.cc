@@ -24,6 +24,13 @@ AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, co
   return inputs;
 }
 
+// CPUs that multiply in a narrower type than they store do so here too; never in int8, where a product of two
+// activations would need scales along its depth.
+DType product_type_of(const LinearWeights& layer, const MatrixView& joint) {
+  const bool narrow = joint.dtype == DType::kFloat32 && layer.weight.dtype != DType::kFloat32;
+  return narrow ? DType::kBFloat16 : DType::kFloat32;
+}
+
 }  // namespace
 
 void Offsets::append(std::int64_t length) {
@@ -110,7 +117,7 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
     const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    pass.attention({attention_of(size, offsets, joint), normed, {}});
+    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 

@@ -29,7 +29,13 @@ DType check_inputs(const char* name, const OpTable& table, const AttentionInputs
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
   const char* const name = "attention";
-  check_inputs(name, table, args, args.output);
+  const DType type = check_inputs(name, table, args, args.output);
+  if (args.product_type != DType::kFloat32) {
+    const std::uint32_t bfloat16 = 1u << static_cast<int>(DType::kBFloat16);
+    const std::uint32_t narrower = type == DType::kFloat32 ? table.weight_types & bfloat16 : 0;
+    check_activation_type(name, "the type of products", args.product_type, table.name,
+                          1u << static_cast<int>(DType::kFloat32) | narrower);
+  }
   const std::int64_t queries = args.query.rows;
   if (args.log_sum_exp.data != nullptr) {
     check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);

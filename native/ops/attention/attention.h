@@ -47,6 +47,11 @@ struct AttentionInputs {
 struct AttentionArgs : AttentionInputs {
   MatrixView output;
   MatrixView log_sum_exp;  // data == nullptr: not wanted
+  // bfloat16 beside float32 activations, on devices that take weights in it (OpTable::weight_types): the operands of
+  // both products are rounded to it, the query after its multiplication by scale · log₂ e in float32, and the weights
+  // before they are divided by their sum. Sums, softmax and log_sum_exp (of weights that are not rounded) are float32.
+  // Otherwise float32: products are made in the activations' type.
+  DType product_type = DType::kFloat32;
 };
 
 // Gradients of attention, recomputing the weights p_ij = exp(scale · q_i·k_j − log_sum_exp_i) from the forward pass's

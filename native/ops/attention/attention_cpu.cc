@@ -12,13 +12,19 @@
 // in units of log 2, so that their exponential is a power of two. Tiles of keys and groups of queries are cut by the
 // lengths alone, so results do not depend on the tasks.
 //
-// Floor: 2·head_dim multiply-adds and one exponential a score.
+// With products in bfloat16 both are products of cpu/simd/pair_tile.h: depths, which are head_dim and keys, lie in
+// pairs (attention_panels.h), values are transposed first, and a group's weights are rounded and joined where the
+// scores were.
+//
+// Floor: 2·head_dim multiply-adds, twice the rate in bfloat16 where the machine has it, and one exponential a score.
 #include "ops/attention/attention.h"
 
 #include <cmath>
 #include <limits>
 
 #include "cpu/kernels.h"
+#include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/pair_tile.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
@@ -43,31 +49,59 @@ std::int64_t most_keys_of(int head_dim) {
   return head_dim <= 128 ? 256 : 128;
 }
 
+// How a call's operands are packed.
+struct Layout {
+  bool pairs;
+  const TileFormat& format;
+  std::int64_t head_dim;
+  std::int64_t head_units;   // units of the depth of scores
+  std::int64_t query_rows;   // rows of a group's queries, before and after they are joined
+  std::int64_t output_rows;  // rows of a group's output, in whole tiles
+
+  static Layout of(const AttentionArgs& args) {
+    const bool pairs = args.product_type == DType::kBFloat16;
+    const TileFormat& format = pairs ? pair_format() : kFloatFormat;
+    const std::int64_t head_dim = args.head_dim, units = format.units(head_dim, pairs ? 2 : 1);
+    return {pairs, format, head_dim, units, units > head_dim ? units : head_dim, tiled(format, head_dim)};
+  }
+  static std::int64_t tiled(const TileFormat& format, std::int64_t rows) {
+    return divide_up(rows, format.rows) * format.rows;
+  }
+  std::int64_t key_units(std::int64_t keys) const { return format.units(keys, pairs ? 2 : 1); }
+  void multiply(std::int64_t rows, const TileArgs& tile) const {
+    const int count = static_cast<int>(smaller(format.rows, rows));
+    pairs ? multiply_pair_tile(count, tile) : multiply_tile(count, tile);
+  }
+};
+
 // A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
 struct Scratch {
-  float* key;     // [⌈keys/kTileRows⌉][head_dim][kTileRows]
-  float* value;   // [⌈head_dim/kTileRows⌉][keys][kTileRows]
-  float* scores;  // [keys][kTileColumns]
-  float* query;   // [groups][head_dim][kTileColumns]
-  float* output;  // [groups][head_dim][kTileColumns]
-  float* most;    // [groups][kTileColumns]
-  float* total;   // [groups][kTileColumns]
+  float* key;         // rows of the tile, of head_units
+  float* value;       // features as rows of the tile, of key_units
+  float* transposed;  // [head_dim][keys], of values, with products in bfloat16
+  float* scores;      // [keys][kTileColumns]
+  float* query;       // [groups][query_rows][kTileColumns]
+  float* output;      // [groups][output_rows][kTileColumns]
+  float* most;        // [groups][kTileColumns]
+  float* total;       // [groups][kTileColumns]
 };
 
 // Returns how many floats the parts take; with memory == nullptr only that.
-std::int64_t divide_scratch(int head_dim, std::int64_t groups, float* memory, Scratch& scratch) {
-  const std::int64_t keys = most_keys_of(head_dim);
+std::int64_t divide_scratch(const Layout& layout, std::int64_t groups, float* memory, Scratch& scratch) {
+  const std::int64_t keys = most_keys_of(static_cast<int>(layout.head_dim));
   std::int64_t used = 0;
   const auto take = [&](std::int64_t count) {
     float* const part = memory == nullptr ? nullptr : memory + used;
     used += divide_up(count, 16) * 16;
     return part;
   };
-  scratch.key = take(divide_up(keys, kTileRows) * kTileRows * head_dim + kLanes);
-  scratch.value = take(keys * divide_up(head_dim, kTileRows) * kTileRows);
-  scratch.scores = take(keys * kTileColumns);
-  scratch.query = take(groups * head_dim * kTileColumns);
-  scratch.output = take(groups * head_dim * kTileColumns);
+  const std::int64_t row_words = layout.format.row_words;
+  scratch.key = take(Layout::tiled(layout.format, keys) * layout.head_units * row_words + kLanes);
+  scratch.value = take(layout.output_rows * layout.key_units(keys) * row_words + kLanes);
+  scratch.transposed = take(layout.pairs ? layout.head_dim * keys : 0);
+  scratch.scores = take(Layout::tiled(layout.format, keys) * kTileColumns);
+  scratch.query = take(groups * layout.query_rows * kTileColumns);
+  scratch.output = take(groups * layout.output_rows * kTileColumns);
   scratch.most = take(groups * kTileColumns);
   scratch.total = take(groups * kTileColumns);
   return used;
@@ -83,14 +117,35 @@ struct Task {
   std::int64_t head;
 };
 
-// Keys become panels of kTileRows keys, values panels of kTileRows features.
-void pack_keys(const AttentionArgs& args, const Task& task, std::int64_t first, std::int64_t count,
-               const Scratch& scratch) {
+// Keys become panels of a tile's rows of keys, values panels of a tile's rows of features.
+void pack_keys(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t first,
+               std::int64_t count, const Scratch& scratch) {
   const int head_dim = args.head_dim;
   const std::int64_t row = task.key_row + first, column = task.head * head_dim;
-  pack_rows(args.key.as<float>() + row * args.key.stride + column, args.key.stride, count, head_dim, scratch.key);
-  pack_features(args.value.as<float>() + row * args.value.stride + column, args.value.stride, count, head_dim,
-                scratch.value);
+  const float* const key = args.key.as<float>() + row * args.key.stride + column;
+  const float* const value = args.value.as<float>() + row * args.value.stride + column;
+  if (layout.pairs) {
+    pack_pair_rows(key, args.key.stride, count, head_dim, scratch.key);
+    transpose_rows(value, args.value.stride, count, head_dim, scratch.transposed, count);
+    pack_pair_rows(scratch.transposed, count, head_dim, count, scratch.value);
+  } else {
+    pack_rows(key, args.key.stride, count, head_dim, scratch.key);
+    pack_features(value, args.value.stride, count, head_dim, scratch.value);
+  }
+}
+
+// Queries, times the scale and log₂ e, become columns of the tile.
+void pack_queries(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t groups,
+                  const Scratch& scratch) {
+  const float* const query =
+      args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
+  for (std::int64_t group = 0; group < groups; ++group) {
+    const std::int64_t first = group * kTileColumns;
+    float* const panel = scratch.query + first * layout.query_rows;
+    pack_columns(query + first * args.query.stride, args.query.stride, smaller(kTileColumns, task.queries - first),
+                 args.head_dim, args.scale * kLog2E, panel);
+    if (layout.pairs) join_pairs(panel, args.head_dim, layout.head_units);
+  }
 }
 
 // Running softmax of a group of queries.
@@ -132,20 +187,19 @@ void soften(float* scores, std::int64_t count, GroupState& state) {
 }
 
 // One group of queries against the tile of keys in scratch.
-void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std::int64_t first_key,
-            std::int64_t packed_keys, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
+void attend(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t group,
+            std::int64_t first_key, std::int64_t packed_keys, const Scratch& scratch) {
   const std::int64_t first_query = task.first_query + group * kTileColumns;
   std::int64_t keys = packed_keys;
   if (args.causal) keys = smaller(keys, first_query + kTileColumns - first_key);
   if (keys <= 0) return;
 
-  const float* const query = scratch.query + group * head_dim * kTileColumns;
-  float* const output = scratch.output + group * head_dim * kTileColumns;
-  for (std::int64_t j = 0; j < keys; j += kTileRows) {
-    multiply_tile(
-        static_cast<int>(smaller(kTileRows, keys - j)),
-        {scratch.key + j * head_dim, query, head_dim, scratch.scores + j * kTileColumns, kTileColumns, false});
+  const std::int64_t height = layout.format.rows, row_words = layout.format.row_words;
+  const float* const query = scratch.query + group * layout.query_rows * kTileColumns;
+  float* const output = scratch.output + group * layout.output_rows * kTileColumns;
+  for (std::int64_t j = 0; j < keys; j += height) {
+    layout.multiply(keys - j, {scratch.key + j * layout.head_units * row_words, query, layout.head_units,
+                               scratch.scores + j * kTileColumns, kTileColumns, false});
   }
   if (args.causal && first_key + keys > first_query) mask_future(scratch.scores, first_key, keys, first_query);
 
@@ -161,27 +215,30 @@ void attend(const AttentionArgs& args, const Task& task, std::int64_t group, std
   }
 
   if (first_key > 0) {
-    for (int i = 0; i < head_dim; ++i) {
+    for (std::int64_t i = 0; i < layout.head_dim; ++i) {
       for (int v = 0; v < kTileVectors; ++v) {
         float* const target = output + i * kTileColumns + v * kLanes;
         store(target, load(target) * state.decay[v]);
       }
     }
   }
-  for (int i = 0; i < head_dim; i += kTileRows) {
-    multiply_tile(static_cast<int>(smaller(kTileRows, head_dim - i)),
-                  {scratch.value + i * packed_keys, scratch.scores, keys, output + i * kTileColumns, kTileColumns,
-                   first_key > 0});
+  const std::int64_t units = layout.key_units(keys);
+  if (layout.pairs) join_pairs(scratch.scores, keys, units);
+  const std::int64_t value_words = layout.key_units(packed_keys) * row_words;
+  for (std::int64_t i = 0; i < layout.head_dim; i += height) {
+    layout.multiply(layout.head_dim - i, {scratch.value + i * value_words, scratch.scores, units,
+                                          output + i * kTileColumns, kTileColumns, first_key > 0});
   }
 }
 
 // Divides a group's output by its sums and writes it, and the logarithm of the sums, to the rows of its queries.
-void finish_group(const AttentionArgs& args, const Task& task, std::int64_t group, const Scratch& scratch) {
+void finish_group(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t group,
+                  const Scratch& scratch) {
   const int head_dim = args.head_dim;
   const std::int64_t first = group * kTileColumns;
   const std::int64_t queries = smaller(kTileColumns, task.queries - first);
   const std::int64_t row = task.query_row + task.first_query + first;
-  const float* const sums = scratch.output + first * head_dim;
+  const float* const sums = scratch.output + first * layout.output_rows;
   float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
   Vec scale[kTileVectors];
   for (int v = 0; v < kTileVectors; ++v)
@@ -208,12 +265,10 @@ void write_empty(const AttentionArgs& args, const Task& task) {
   }
 }
 
-void run_task(const AttentionArgs& args, const Task& task, const Scratch& scratch) {
+void run_task(const AttentionArgs& args, const Layout& layout, const Task& task, const Scratch& scratch) {
   if (task.keys == 0) return write_empty(args, task);
   const std::int64_t groups = divide_up(task.queries, kTileColumns);
-  const float* const query =
-      args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
-  pack_columns(query, args.query.stride, task.queries, args.head_dim, args.scale * kLog2E, scratch.query);
+  pack_queries(args, layout, task, groups, scratch);
   for (std::int64_t i = 0; i < groups * kTileColumns; ++i) {
     scratch.most[i] = -kInfinity;
     scratch.total[i] = 0.0f;
@@ -222,12 +277,12 @@ void run_task(const AttentionArgs& args, const Task& task, const Scratch& scratc
   const std::int64_t visible = args.causal ? smaller(task.keys, task.first_query + task.queries) : task.keys;
   for (std::int64_t first = 0; first < visible; first += most_keys) {
     const std::int64_t count = smaller(most_keys, visible - first);
-    pack_keys(args, task, first, count, scratch);
+    pack_keys(args, layout, task, first, count, scratch);
     for (std::int64_t group = 0; group < groups; ++group)
-      attend(args, task, group, first, count, scratch);
+      attend(args, layout, task, group, first, count, scratch);
   }
   for (std::int64_t group = 0; group < groups; ++group)
-    finish_group(args, task, group, scratch);
+    finish_group(args, layout, task, group, scratch);
 }
 
 }  // namespace
@@ -244,6 +299,7 @@ void attention_cpu(OpContext& context, const AttentionArgs& args) {
   if (tile > 16 * kTileColumns) tile = 16 * kTileColumns;
   if (tile > kFewQueries && tasks_with(tile) < 4 * context.threads) tile = kFewQueries;
   const std::int64_t groups = divide_up(tile, kTileColumns);
+  const Layout layout = Layout::of(args);
 
   cpu::parallel_for(tasks_with(tile), context.threads, [&](std::int64_t index, int worker) {
     std::int64_t s = 0, tiles = 0;
@@ -260,11 +316,16 @@ void attention_cpu(OpContext& context, const AttentionArgs& args) {
     task.first_query = index % tiles * tile;
     task.queries = smaller(tile, args.query_offsets[s + 1] - args.query_offsets[s] - task.first_query);
     Scratch scratch;
-    const std::int64_t floats = divide_scratch(args.head_dim, groups, nullptr, scratch);
+    const std::int64_t floats = divide_scratch(layout, groups, nullptr, scratch);
     float* const memory =
         static_cast<float*>(cpu::worker_scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
-    divide_scratch(args.head_dim, groups, memory, scratch);
-    run_task(args, task, scratch);
+    divide_scratch(layout, groups, memory, scratch);
+    if (layout.pairs) {
+      const MatrixUnitScope matrix_unit;
+      run_task(args, layout, task, scratch);
+    } else {
+      run_task(args, layout, task, scratch);
+    }
   });
 }
 

@@ -1,9 +1,11 @@
-// The oracle: one query of one head at a time, all scores kept, in double precision.
+// The oracle: one query of one head at a time, all scores kept, in double precision. Where products are in bfloat16,
+// queries, keys and values are rounded to it, but not the weights, of which each implementation rounds others.
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "ops/attention/attention.h"
+#include "tensor/convert.h"
 
 namespace siglip2 {
 namespace {
@@ -21,14 +23,20 @@ void attend(const Problem& problem, std::int64_t query_row) {
   const float* const query = args.query.as<float>() + query_row * args.query.stride + column;
   float* const output = args.output.as<float>() + query_row * args.output.stride + column;
 
+  const bool rounds = args.product_type == DType::kBFloat16;
+  const auto operand = [&](float value) { return static_cast<double>(rounds ? round_to_bfloat16(value) : value); };
+  // Scores of rounded operands are in units of log 2 already.
+  const float log2_e = 1.442695f;
+  const float query_factor = rounds ? args.scale * log2_e : 1.0f;
+  const double score_factor = rounds ? std::log(2.0) : static_cast<double>(args.scale);
   std::vector<double> scores(static_cast<std::size_t>(problem.keys));
   double most = -std::numeric_limits<double>::infinity();
   for (std::int64_t j = 0; j < problem.keys; ++j) {
     const float* const key = args.key.as<float>() + (problem.first_key + j) * args.key.stride + column;
     double dot = 0;
     for (int i = 0; i < args.head_dim; ++i)
-      dot += static_cast<double>(query[i]) * key[i];
-    scores[static_cast<std::size_t>(j)] = dot * args.scale;
+      dot += operand(query[i] * query_factor) * operand(key[i]);
+    scores[static_cast<std::size_t>(j)] = dot * score_factor;
     if (!(scores[static_cast<std::size_t>(j)] <= most)) most = scores[static_cast<std::size_t>(j)];
   }
   double total = 0;
@@ -40,7 +48,7 @@ void attend(const Problem& problem, std::int64_t query_row) {
     double sum = 0;
     for (std::int64_t j = 0; j < problem.keys; ++j) {
       const float* const value = args.value.as<float>() + (problem.first_key + j) * args.value.stride + column;
-      sum += scores[static_cast<std::size_t>(j)] * value[i];
+      sum += scores[static_cast<std::size_t>(j)] * operand(value[i]);
     }
     output[i] = problem.keys == 0 ? 0.0f : static_cast<float>(sum / total);
   }

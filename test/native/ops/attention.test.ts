@@ -11,6 +11,7 @@ import {
   emulated,
   Place,
   shapesFor,
+  testDevice,
   threadCounts,
 } from '../../support/devices.js';
 
@@ -18,17 +19,21 @@ interface Case extends AttentionShape {
   scale?: number;
   /** Magnitude of the random values. */
   size?: number;
+  /** Takes the magnitudes of `value`. */
+  positive?: boolean;
 }
 
-async function run(place: Place, seed: number, entry: Case, threads?: number) {
+async function run(place: Place, seed: number, entry: Case, threads?: number, productDtype?: ActivationType) {
   const random = draw(seed);
   const { heads, headDim, queries, keys, size = 1 } = entry;
-  const tensor = (rows: number) =>
-    place.activation(random.floats(rows * heads * headDim, size), [rows, heads, headDim]);
+  const values = (rows: number) => random.floats(rows * heads * headDim, size);
+  const tensor = (rows: number, data = values(rows)) => place.activation(data, [rows, heads, headDim]);
   const [queryOffsets, keyOffsets] = [prefix(queries), prefix(keys)];
   const query = tensor(queryOffsets[queries.length] as number);
   const key = tensor(keyOffsets[keys.length] as number);
-  const value = tensor(keyOffsets[keys.length] as number);
+  const rows = keyOffsets[keys.length] as number;
+  const signed = values(rows);
+  const value = tensor(rows, entry.positive ? signed.map(Math.abs) : signed);
   const { output, logSumExp } = await attention({
     query,
     key,
@@ -38,6 +43,7 @@ async function run(place: Place, seed: number, entry: Case, threads?: number) {
     ...(entry.causal === undefined ? {} : { causal: entry.causal }),
     ...(entry.scale === undefined ? {} : { scale: entry.scale }),
     ...(threads === undefined ? {} : { threads }),
+    ...(productDtype === undefined ? {} : { productDtype }),
   });
   return { output: await output.read(), logSumExp: await logSumExp.read() };
 }
@@ -111,11 +117,54 @@ describe('attention', () => {
     }
   });
 
-  it('gives the same bits on any number of threads', async () => {
+  /** Types of products beside float32 activations. */
+  const productTypes: ActivationType[] = testDevice === 'cpu' ? ['float32', 'bfloat16'] : ['float32'];
+
+  /**
+   * The reference rounds the same operands, but not the weights: each of them is off by half a unit of bfloat16 at most,
+   * and so is an output compared to that of the values' magnitudes.
+   */
+  async function expectRoundedAgreement(seed: number, entry: Case): Promise<void> {
+    const actual = await run(Place.tested('float32'), seed, entry, undefined, 'bfloat16');
+    const expected = await run(Place.reference('float32'), seed, entry, undefined, 'bfloat16');
+    const magnitudes = await run(Place.reference('float32'), seed, { ...entry, positive: true }, undefined, 'bfloat16');
+    const largest = Math.max(0, ...expected.logSumExp.filter(Number.isFinite).map(Math.abs));
+    const bound = bfloat16Rounding + 4e-6 + 3 * largest * 2 ** -24;
+    for (const [i, value] of expected.output.entries())
+      if (!(Math.abs((actual.output[i] as number) - value) <= bound * (magnitudes.output[i] as number)))
+        expect(actual.output[i], `${JSON.stringify(entry)}, output ${i}`).toBe(value);
+    for (const [i, value] of expected.logSumExp.entries()) {
+      const found = actual.logSumExp[i] as number;
+      if (Number.isFinite(value)) expect(Math.abs(found - value)).toBeLessThan(4e-6 * Math.max(1, Math.abs(value)));
+      else expect(found).toBe(value);
+    }
+  }
+
+  it.skipIf(testDevice !== 'cpu').each(cases)('%s with products in bfloat16', async (_, entry) =>
+    expectRoundedAgreement(4, entry),
+  );
+
+  it.skipIf(testDevice !== 'cpu')('agrees with the reference on random shapes with products in bfloat16', async () => {
+    const random = draw(2025);
+    for (let round = 0; round < 40; round++) {
+      const queries = Array.from({ length: random.integer(1, 4) }, () => random.integer(0, 90));
+      const keys = random.next() < 0.5 ? queries : queries.map(() => random.integer(0, 90));
+      const causal = random.next() < 0.3;
+      await expectRoundedAgreement(round, {
+        heads: random.integer(1, 5),
+        headDim: random.integer(1, 100),
+        queries,
+        keys,
+        causal,
+      });
+    }
+  });
+
+  it.each(productTypes)('gives the same bits on any number of threads, products in %s', async (type) => {
     const entry = { heads: 3, headDim: 72, ...same(emulated ? [13, 37] : [127, 64, 251]) };
     const place = Place.tested('float32');
-    const expected = await run(place, 7, entry, 1);
-    for (const threads of [2, ...threadCounts, 8]) expect(await run(place, 7, entry, threads)).toEqual(expected);
+    const expected = await run(place, 7, entry, 1, type);
+    for (const threads of [2, ...threadCounts, 8]) expect(await run(place, 7, entry, threads, type)).toEqual(expected);
   });
 
   it('passes NaN on to the queries that see it, and only to those', async () => {
