@@ -26,6 +26,7 @@ const buildOf = (isa: string): string => (/^(avx512|amx)/.test(isa) ? 'avx512' :
 const narrowProducts = [
   'test/native/ops/linear*.test.ts',
   'test/native/ops/attention.test.ts',
+  'test/native/ops/mlp.test.ts',
   'test/model/golden.test.ts',
 ];
 

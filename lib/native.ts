@@ -258,6 +258,7 @@ export interface NativeAddon {
   createTensor(device: string, dtype: string, shape: readonly number[], data: ArrayBufferView): TensorHandle;
   readTensorValues(tensor: TensorHandle): Promise<Float32Array>;
   linear: KernelFunction;
+  mlp: KernelFunction;
   layerNorm: KernelFunction;
   gelu: KernelFunction;
   l2Normalize: KernelFunction;

@@ -24,6 +24,7 @@ export {
   layerNorm,
   linear,
   mapPool,
+  mlp,
   positionEmbedding,
   tokenEmbedding,
   type WeightDType,

@@ -1,4 +1,4 @@
-import { requireOneOf, wrongType } from '../arguments.js';
+import { requireOneOf, requireOptions, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { checkOffsets, requireTensorShape } from './attention.js';
 import { type KernelOptions, runKernel } from './run.js';
@@ -23,6 +23,11 @@ export function weightType<Type extends WeightDType>(
 ): { weightDtype: Type | undefined } {
   const dtype = args?.weightDtype;
   return { weightDtype: dtype && requireOneOf('args.weightDtype', dtype, types) };
+}
+
+function requireEpsilon(argument: string, epsilon = 1e-6): number {
+  if (typeof epsilon !== 'number') throw wrongType(argument, 'a number', epsilon);
+  return epsilon;
 }
 
 /**
@@ -51,6 +56,39 @@ export async function linear(
 }
 
 /**
+ * A transformer block's MLP: output = residual + fc2(gelu(fc1(layerNorm(input)))), the tanh form of GELU. On CPUs in one
+ * pass over blocks of rows whose intermediate activations stay in the cache; elsewhere one operation after the other. The
+ * same bits as {@link layerNorm} and two of {@link linear}.
+ * @param args input and residual [rows, width], float32, or both bfloat16 on devices that compute in it; norm: weight and
+ *   bias [width], float32, and epsilon, default 1e-6; without it the input is taken as it is; fc1Weight
+ *   [intermediate, width] and fc2Weight [width, intermediate], as `weight` of {@link linear}, as is `weightDtype`; fc1Bias
+ *   [intermediate] and fc2Bias [width], float32
+ * @returns output [rows, width] in the input's type
+ * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
+ */
+export async function mlp({
+  norm,
+  ...args
+}: {
+  input: Tensor;
+  norm?: { weight: Tensor; bias: Tensor; epsilon?: number };
+  fc1Weight: Tensor;
+  fc1Bias?: Tensor;
+  fc2Weight: Tensor;
+  fc2Bias?: Tensor;
+  residual?: Tensor;
+  weightDtype?: WeightDType;
+} & KernelOptions): Promise<{ output: Tensor }> {
+  if (norm !== undefined) requireOptions('args.norm', norm, ['weight', 'bias', 'epsilon']);
+  const epsilon = requireEpsilon('args.norm.epsilon', norm?.epsilon);
+  const tensors = { ...args, ...(norm && { normWeight: norm.weight, normBias: norm.bias }) };
+  const values = { epsilon, ...weightType(args, [...activationTypes, 'int8']) };
+  const required = ['input', 'fc1Weight', 'fc2Weight', ...(norm ? ['normWeight', 'normBias'] : [])];
+  const { output } = await runKernel('mlp', tensors, required, values, ['fc1Bias', 'fc2Bias', 'residual']);
+  return { output: output as Tensor };
+}
+
+/**
  * Layer normalisation over the last dimension: (x − mean) / √(variance + epsilon) · weight + bias.
  * @param args input [rows, width], float32, or bfloat16 on devices that compute in it; weight [width], bias [width],
  *   float32; epsilon default 1e-6
@@ -59,8 +97,7 @@ export async function linear(
 export async function layerNorm(
   args: { input: Tensor; weight: Tensor; bias: Tensor; epsilon?: number } & KernelOptions,
 ): Promise<{ output: Tensor }> {
-  const epsilon = args?.epsilon ?? 1e-6;
-  if (typeof epsilon !== 'number') throw wrongType('args.epsilon', 'a number', epsilon);
+  const epsilon = requireEpsilon('args.epsilon', args?.epsilon);
   const { output } = await runKernel('layerNorm', args, ['input', 'weight', 'bias'], { epsilon });
   return { output: output as Tensor };
 }

@@ -12,6 +12,7 @@ export interface KernelOptions {
 
 type KernelName =
   | 'linear'
+  | 'mlp'
   | 'layerNorm'
   | 'gelu'
   | 'l2Normalize'

@@ -8,6 +8,7 @@
 #include "ops/convert/convert.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
+#include "ops/mlp/mlp.h"
 
 namespace siglip2::addon {
 namespace {
@@ -34,6 +35,54 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
       if (residual) args.residual = matrix(*residual);
       args.output = matrix(*output);
       linear(device.table(), context, args);
+      return {{"output", output}};
+    });
+  });
+}
+
+// mlp({ input [rows, width], normWeight?, normBias? [width], epsilon, fc1Weight [intermediate, width], fc1Bias?,
+// fc2Weight [width, intermediate], fc2Bias?, residual? [rows, width], weightDtype? }): output [rows, width]
+Napi::Value run_mlp(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const auto input = arguments.activation("input", 2);
+    const std::int64_t rows = input->shape[0], width = input->shape[1];
+    const auto norm_weight = arguments.optional_tensor("normWeight", {width});
+    const auto norm_bias = arguments.optional_tensor("normBias", {width});
+    const auto epsilon = static_cast<float>(to_number(arguments.get("epsilon"), "epsilon"));
+    const auto fc1_weight = arguments.stored("fc1Weight", 2);
+    const std::int64_t intermediate = fc1_weight->shape[0];
+    const auto fc1_bias = arguments.optional_tensor("fc1Bias", {intermediate});
+    const auto fc2_weight = arguments.stored("fc2Weight", 2);
+    const auto fc2_bias = arguments.optional_tensor("fc2Bias", {width});
+    const auto residual = arguments.optional_activation("residual", {rows, width});
+    const DType weight_type = arguments.type("weightDtype", input->dtype);
+    const auto fc1 = std::make_shared<PackedOnce>(fc1_weight, weight_type, false);
+    const auto fc2 = std::make_shared<PackedOnce>(fc2_weight, weight_type, false);
+    return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const OpTable& table = device.table();
+      const auto output = new_tensor(device, input->shape, input->dtype);
+      const NormParameters norm = {floats(norm_weight), floats(norm_bias), epsilon};
+      MlpArgs args = {matrix(*input),
+                      norm,
+                      fc1->get(device, context),
+                      floats(fc1_bias),
+                      fc2->get(device, context),
+                      floats(fc2_bias),
+                      {},
+                      matrix(*output)};
+      if (residual) args.residual = matrix(*residual);
+      if (table.mlp != nullptr) {
+        mlp(table, context, args);
+        return {{"output", output}};
+      }
+      // One after the other, on devices that do not fuse them.
+      const auto normed = norm.weight != nullptr ? new_tensor(device, input->shape, input->dtype) : input;
+      const auto hidden = new_tensor(device, {rows, intermediate}, input->dtype);
+      if (norm.weight != nullptr)
+        layer_norm(table, context, {args.input, norm.weight, norm.bias, norm.epsilon, matrix(*normed)});
+      linear(table, context, {matrix(*normed), args.fc1, args.fc1_bias, Activation::kGeluTanh, {}, matrix(*hidden)});
+      linear(table, context, {matrix(*hidden), args.fc2, args.fc2_bias, Activation::kNone, args.residual, args.output});
       return {{"output", output}};
     });
   });
@@ -207,6 +256,7 @@ void add_kernel_functions(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
   add("linear", run_linear);
+  add("mlp", run_mlp);
   add("layerNorm", run_layer_norm);
   add("gelu", run_rowwise<GeluArgs, siglip2::gelu>);
   add("l2Normalize", run_rowwise<L2NormalizeArgs, siglip2::l2_normalize>);

@@ -52,6 +52,7 @@ const char* missing_entry(const OpTable& table) {
       SIGLIP2_ENTRY(pack_weight),
       SIGLIP2_ENTRY(linear),
       SIGLIP2_ENTRY(linear_backward),
+      Entry{"mlp", true},  // may be missing
       SIGLIP2_ENTRY(layer_norm),
       SIGLIP2_ENTRY(layer_norm_backward),
       SIGLIP2_ENTRY(gelu),

@@ -28,6 +28,7 @@ struct LayerNormArgs;
 struct LayerNormBackwardArgs;
 struct GeluArgs;
 struct GeluBackwardArgs;
+struct MlpArgs;
 struct AttentionArgs;
 struct AttentionBackwardArgs;
 struct MapPoolArgs;
@@ -84,6 +85,8 @@ struct OpTable {
   void (*pack_weight)(OpContext&, const PackWeightArgs&);
   void (*linear)(OpContext&, const LinearArgs&);
   void (*linear_backward)(OpContext&, const LinearBackwardArgs&);
+  // Null on devices without.
+  void (*mlp)(OpContext&, const MlpArgs&);
 
   void (*layer_norm)(OpContext&, const LayerNormArgs&);
   void (*layer_norm_backward)(OpContext&, const LayerNormBackwardArgs&);

@@ -1,10 +1,13 @@
-// How many cores this process may use. The only file that knows about affinity masks.
+// What the system says of its cores: how many this process may use, and their caches. The only file that knows about
+// affinity masks.
+#include "cpu/caches.h"
 #include "cpu/thread_pool.h"
 
 #include <thread>
 
 #if defined(__linux__)
 #include <sched.h>
+#include <unistd.h>
 #endif
 
 namespace siglip2::cpu {
@@ -19,6 +22,17 @@ int available_cores() {
 #endif
   const unsigned count = std::thread::hardware_concurrency();
   return count == 0 ? 1 : static_cast<int>(count);
+}
+
+std::int64_t level2_cache_bytes() {
+  static const std::int64_t bytes = [] {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    const long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (size > 0) return static_cast<std::int64_t>(size);
+#endif
+    return std::int64_t{1} << 20;
+  }();
+  return bytes;
 }
 
 }  // namespace siglip2::cpu

@@ -7,6 +7,7 @@ void fill_kernels(OpTable& table) {
   table.pack_weight = pack_weight_cpu;
   table.linear = linear_cpu;
   table.linear_backward = linear_backward_cpu;
+  table.mlp = mlp_cpu;
   table.layer_norm = layer_norm_cpu;
   table.layer_norm_backward = layer_norm_backward_cpu;
   table.gelu = gelu_cpu;

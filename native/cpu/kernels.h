@@ -10,6 +10,7 @@ std::size_t packed_weight_bytes_cpu(std::int64_t out_features, std::int64_t in_f
 void pack_weight_cpu(OpContext& context, const PackWeightArgs& args);
 void linear_cpu(OpContext& context, const LinearArgs& args);
 void linear_backward_cpu(OpContext& context, const LinearBackwardArgs& args);
+void mlp_cpu(OpContext& context, const MlpArgs& args);
 void layer_norm_cpu(OpContext& context, const LayerNormArgs& args);
 void layer_norm_backward_cpu(OpContext& context, const LayerNormBackwardArgs& args);
 void gelu_cpu(OpContext& context, const GeluArgs& args);

@@ -121,6 +121,17 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
+  if (pass.fuses_mlp(tokens.rows)) {
+    pass.mlp({tokens,
+              {layer_norm2.weight, layer_norm2.bias, size.epsilon},
+              mlp.fc1.weight,
+              mlp.fc1.bias,
+              mlp.fc2.weight,
+              mlp.fc2.bias,
+              tokens,
+              tokens});
+    return;
+  }
   pass.layer_norm({tokens, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
   mlp.forward(pass, normed, tokens, tokens);
 }

@@ -128,6 +128,9 @@ void Pass::linear(const LinearArgs& args) {
 void Pass::linear_backward(const LinearBackwardArgs& args) {
   run_operation(siglip2::linear_backward, args);
 }
+void Pass::mlp(const MlpArgs& args) {
+  run_operation(siglip2::mlp, args);
+}
 void Pass::layer_norm(const LayerNormArgs& args) {
   run_operation(siglip2::layer_norm, args);
 }

@@ -21,6 +21,7 @@
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/linear/linear.h"
 #include "ops/map_pool/map_pool.h"
+#include "ops/mlp/mlp.h"
 #include "ops/patchify/patchify.h"
 #include "ops/position_embedding/position_embedding.h"
 #include "ops/sigmoid_loss/sigmoid_loss.h"
@@ -61,6 +62,9 @@ class Pass {
 
   void linear(const LinearArgs& args);
   void linear_backward(const LinearBackwardArgs& args);
+  // Whether `mlp` is there and gains with as many rows.
+  bool fuses_mlp(std::int64_t rows) const { return siglip2::fuses_mlp(device_.table(), rows); }
+  void mlp(const MlpArgs& args);
   void layer_norm(const LayerNormArgs& args);
   void layer_norm_backward(const LayerNormBackwardArgs& args);
   void gelu(const GeluArgs& args);

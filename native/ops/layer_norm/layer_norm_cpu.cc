@@ -1,8 +1,6 @@
 // Layer normalisation on CPUs.
 //
-// Plan: one row after the other; its second and third pass (variance, output) find it in the L1 cache. Four partial
-// sums a pass hide the latency of an addition and keep the rounding error near that of a pairwise sum. Rows are shared
-// out in chunks of some 64 KB.
+// Plan: one row after the other (layer_norm_row.h), shared out in chunks of some 64 KB.
 //
 // The gradient does the same and keeps each row's mean and scale. A second walk sums the parameters' gradients down the
 // columns, which are shared out in blocks of kColumnVectors vectors: rows in order, in registers for kSumRows of them,
@@ -11,11 +9,9 @@
 // Floor: one read and one write of the rows; the gradient reads input and grad_output twice and writes grad_input.
 #include "ops/layer_norm/layer_norm.h"
 
-#include <cmath>
-
 #include "cpu/kernels.h"
-#include "cpu/simd/simd.h"
 #include "cpu/thread_pool.h"
+#include "ops/layer_norm/layer_norm_row.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -23,72 +19,6 @@ namespace {
 constexpr std::int64_t kChunkElements = 16384;
 constexpr int kColumnVectors = 64 / kLanes;
 constexpr std::int64_t kSumRows = 64;
-
-// The first `lanes` values; zero beyond.
-SIGLIP2_INLINE Vec load_up_to(const float* source, int lanes) {
-  return lanes == kLanes ? load(source) : load_first(source, lanes);
-}
-SIGLIP2_INLINE void store_up_to(float* target, Vec v, int lanes) {
-  if (lanes == kLanes)
-    store(target, v);
-  else
-    store_first(target, v, lanes);
-}
-
-// Calls body(i, lanes) for the vectors of a row: kLanes lanes from i on, fewer in the last one.
-template <typename Body>
-SIGLIP2_INLINE void for_each_vector(std::int64_t width, Body body) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes)
-    body(i, kLanes);
-  if (i < width) body(i, static_cast<int>(width - i));
-}
-
-// Σ of term(i, lanes) over the vectors of a row.
-template <typename Term>
-SIGLIP2_INLINE float sum_row(std::int64_t width, Term term) {
-  Vec sums[4] = {zero(), zero(), zero(), zero()};
-  std::int64_t i = 0;
-  for (; i + 4 * kLanes <= width; i += 4 * kLanes) {
-    for (int v = 0; v < 4; ++v)
-      sums[v] = sums[v] + term(i + v * kLanes, kLanes);
-  }
-  for (; i + kLanes <= width; i += kLanes)
-    sums[0] = sums[0] + term(i, kLanes);
-  if (i < width) {
-    const int rest = static_cast<int>(width - i);
-    sums[1] = sums[1] + select_first(rest, term(i, rest), zero());
-  }
-  return reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
-}
-
-struct Statistics {
-  float mean;
-  float scale;  // 1/√(variance + epsilon)
-};
-Statistics statistics_of(const float* input, std::int64_t width, float epsilon) {
-  const float mean = sum_row(width, [=](std::int64_t i, int lanes) { return load_up_to(input + i, lanes); }) /
-                     static_cast<float>(width);
-  const Vec means = broadcast(mean);
-  const float squares = sum_row(width, [=](std::int64_t i, int lanes) {
-    const Vec difference = load_up_to(input + i, lanes) - means;
-    return difference * difference;
-  });
-  return {mean, 1.0f / std::sqrt(squares / static_cast<float>(width) + epsilon)};
-}
-
-void normalize_row(const LayerNormArgs& args, std::int64_t row) {
-  const std::int64_t width = args.input.columns;
-  const float* const input = args.input.as<float>() + row * args.input.stride;
-  float* const output = args.output.as<float>() + row * args.output.stride;
-  const Statistics statistics = statistics_of(input, width, args.epsilon);
-  const Vec mean = broadcast(statistics.mean), scale = broadcast(statistics.scale);
-  for_each_vector(width, [&](std::int64_t i, int lanes) {
-    const Vec normed = (load_up_to(input + i, lanes) - mean) * scale;
-    store_up_to(output + i, multiply_add(normed, load_up_to(args.weight + i, lanes), load_up_to(args.bias + i, lanes)),
-                lanes);
-  });
-}
 
 void backward_row(const LayerNormBackwardArgs& args, std::int64_t row) {
   const std::int64_t width = args.input.columns;
@@ -161,7 +91,8 @@ void layer_norm_cpu(OpContext& context, const LayerNormArgs& args) {
   cpu::parallel_for((rows + chunk - 1) / chunk, context.threads, [&](std::int64_t index, int) {
     const std::int64_t last = (index + 1) * chunk < rows ? (index + 1) * chunk : rows;
     for (std::int64_t row = index * chunk; row < last; ++row)
-      normalize_row(args, row);
+      normalize_row(args.input.as<float>() + row * args.input.stride, args.weight, args.bias, args.epsilon,
+                    args.input.columns, args.output.as<float>() + row * args.output.stride);
   });
 }
 

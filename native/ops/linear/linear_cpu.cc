@@ -11,8 +11,8 @@
 #include "ops/linear/linear.h"
 
 #include "cpu/kernels.h"
-#include "cpu/simd/simd_math.h"
 #include "cpu/thread_pool.h"
+#include "ops/linear/finish_tile.h"
 #include "ops/linear/packed_product.h"
 
 namespace siglip2::SIGLIP2_ISA {
@@ -24,32 +24,6 @@ constexpr std::int64_t kLeastTaskWork = 100000;
 
 constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
-}
-
-// One tile's sums, rows of kTileColumns, to the output.
-void finish_tile(const LinearArgs& args, const float* sums, std::int64_t first_row, std::int64_t rows,
-                 std::int64_t first_column) {
-  for (int v = 0; v < kTileVectors; ++v) {
-    const std::int64_t column = first_column + v * kLanes;
-    const std::int64_t left = args.weight.out_features - column;
-    if (left <= 0) return;
-    const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
-    const Vec bias = args.bias != nullptr ? load_first(args.bias + column, lanes) : zero();
-    for (std::int64_t i = 0; i < rows; ++i) {
-      Vec x = load(sums + i * kTileColumns + v * kLanes) + bias;
-      if (args.activation == Activation::kGeluTanh) x = gelu_tanh(x);
-      if (args.residual.data != nullptr) {
-        const float* const residual = args.residual.as<float>() + (first_row + i) * args.residual.stride + column;
-        x = x + (lanes == kLanes ? load(residual) : load_first(residual, lanes));
-      }
-      float* const output = args.output.as<float>() + (first_row + i) * args.output.stride + column;
-      if (lanes == kLanes) {
-        store(output, x);
-      } else {
-        store_first(output, x, lanes);
-      }
-    }
-  }
 }
 
 struct Block {

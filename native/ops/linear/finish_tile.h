@@ -1,0 +1,37 @@
+// What follows the sums of a linear layer on CPUs.
+#pragma once
+
+#include "cpu/simd/simd_math.h"
+#include "cpu/simd/tile.h"
+#include "ops/linear/linear.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+// One tile's sums [rows][kTileColumns], with bias, activation and residual, to the output from `first_row` and
+// `first_column` on.
+inline void finish_tile(const LinearArgs& args, const float* sums, std::int64_t first_row, std::int64_t rows,
+                        std::int64_t first_column) {
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t column = first_column + v * kLanes;
+    const std::int64_t left = args.weight.out_features - column;
+    if (left <= 0) return;
+    const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
+    const Vec bias = args.bias != nullptr ? load_first(args.bias + column, lanes) : zero();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      Vec x = load(sums + i * kTileColumns + v * kLanes) + bias;
+      if (args.activation == Activation::kGeluTanh) x = gelu_tanh(x);
+      if (args.residual.data != nullptr) {
+        const float* const residual = args.residual.as<float>() + (first_row + i) * args.residual.stride + column;
+        x = x + (lanes == kLanes ? load(residual) : load_first(residual, lanes));
+      }
+      float* const output = args.output.as<float>() + (first_row + i) * args.output.stride + column;
+      if (lanes == kLanes) {
+        store(output, x);
+      } else {
+        store_first(output, x, lanes);
+      }
+    }
+  }
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

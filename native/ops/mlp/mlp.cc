@@ -1,0 +1,33 @@
+#include "ops/mlp/mlp.h"
+
+#include "cpu/thread_pool.h"
+#include "tensor/shape_check.h"
+
+namespace siglip2 {
+
+bool fuses_mlp(const OpTable& table, std::int64_t rows) {
+  constexpr std::int64_t kLeastRowsOfCore = 64;
+  return table.mlp != nullptr && rows >= kLeastRowsOfCore * cpu::available_cores();
+}
+
+void mlp(const OpTable& table, OpContext& context, const MlpArgs& args) {
+  const char* const name = "mlp";
+  const std::int64_t rows = args.input.rows, width = args.fc1.in_features;
+  check_at_least(name, "rows of input", rows, 0);
+  check_at_least(name, "fc1.in_features", width, 1);
+  check_at_least(name, "fc1.out_features", args.fc1.out_features, 1);
+  check_equal(name, "fc2.in_features", args.fc2.in_features, args.fc1.out_features);
+  check_equal(name, "fc2.out_features", args.fc2.out_features, width);
+  if (args.fc1.dtype != args.fc2.dtype)
+    throw_shape_error(name, std::string("fc2 must be packed in the type of fc1, ") + name_of(args.fc1.dtype) +
+                                ", got " + name_of(args.fc2.dtype));
+  check_matrix(name, "input", args.input, DType::kFloat32, rows, width);
+  check_matrix(name, "output", args.output, DType::kFloat32, rows, width);
+  if (args.residual.data != nullptr) check_matrix(name, "residual", args.residual, DType::kFloat32, rows, width);
+  check_pointer(name, "fc1", args.fc1.data);
+  check_pointer(name, "fc2", args.fc2.data);
+  if (args.norm.weight != nullptr) check_pointer(name, "norm.bias", args.norm.bias);
+  if (rows > 0) table.mlp(context, args);
+}
+
+}  // namespace siglip2

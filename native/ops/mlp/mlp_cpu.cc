@@ -1,0 +1,157 @@
+// The MLP of a transformer block on CPUs.
+//
+// Plan. A task owns a block of rows. It norms and packs them, and multiplies them by all panels of fc1; a finished tile
+// gets bias and GELU in the L1 cache and is packed at once as rows of fc2, so that the block's hidden activations, and
+// nothing else of that size, lie in the L2 cache when all panels of fc2 meet them. In int8 the hidden rows stay float32
+// until they are whole, since their scales follow from their largest values. Blocks have as many rows as keep that in
+// L2, within limits: each block reads all weights once, from L3 or memory. Blocks do not change results.
+//
+// Floor: 4·rows·width·intermediate operations, and the weights once for each block.
+#include "ops/mlp/mlp.h"
+
+#include "cpu/caches.h"
+#include "cpu/kernels.h"
+#include "cpu/thread_pool.h"
+#include "ops/layer_norm/layer_norm_row.h"
+#include "ops/linear/finish_tile.h"
+#include "ops/linear/packed_product.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+constexpr std::int64_t kLeastRows = 64;
+constexpr std::int64_t kMostRows = 256;
+
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Scratch of a block of `rows` rows, in floats from its beginning.
+struct Layout {
+  PackedShape fc1, fc2;
+  std::int64_t hidden_stride;  // of hidden rows in float32; 0 where they are packed at once
+  std::int64_t input, input_scales, hidden, hidden_scales, hidden_rows, normed, tile, end;
+
+  Layout(const MlpArgs& args, std::int64_t rows)
+      : fc1(PackedShape::of(args.fc1.in_features, args.fc1.dtype)),
+        fc2(PackedShape::of(args.fc2.in_features, args.fc2.dtype)) {
+    const std::int64_t height = fc1.format.rows, tiled = divide_up(tiled_rows(fc1, rows), 16) * 16;
+    hidden_stride = args.fc1.dtype == DType::kInt8 ? divide_up(args.fc1.out_features, 16) * 16 : 0;
+    std::int64_t used = sums_floats(fc1, rows);
+    const auto take = [&](std::int64_t& part, std::int64_t floats) {
+      part = used;
+      used += divide_up(floats, 16) * 16;
+    };
+    take(input, panels_floats(fc1, rows));
+    take(input_scales, tiled);
+    take(hidden, panels_floats(fc2, rows));
+    take(hidden_scales, tiled);
+    take(hidden_rows, rows * hidden_stride);
+    take(normed, height * args.fc1.in_features);
+    take(tile, height * kTileColumns * 2 + kLanes);
+    end = used;
+  }
+};
+
+// The block's rows, normed and packed: a tile of them after the other.
+void pack_rows_of(const MlpArgs& args, const Layout& layout, std::int64_t first_row, std::int64_t rows,
+                  float* scratch) {
+  const std::int64_t width = args.fc1.in_features, height = layout.fc1.format.rows;
+  const float* const input = args.input.as<float>() + first_row * args.input.stride;
+  float* const panels = scratch + layout.input;
+  float* const scales = scratch + layout.input_scales;
+  if (args.norm.weight == nullptr)
+    return pack_input_rows(args.fc1.dtype, input, args.input.stride, width, {panels, scales, rows});
+  float* const normed = scratch + layout.normed;
+  for (std::int64_t row = 0; row < rows; row += height) {
+    const std::int64_t count = rows - row < height ? rows - row : height;
+    for (std::int64_t i = 0; i < count; ++i)
+      normalize_row(input + (row + i) * args.input.stride, args.norm.weight, args.norm.bias, args.norm.epsilon, width,
+                    normed + i * width);
+    float* const target = panels + row * layout.fc1.units * layout.fc1.format.row_words;
+    pack_input_rows(args.fc1.dtype, normed, width, width, {target, scales + row, count});
+  }
+}
+
+// One finished tile of fc1, whose sums are overwritten, to the packed rows of fc2.
+void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, std::int64_t row, std::int64_t rows,
+                      std::int64_t panel, float* scratch) {
+  const std::int64_t first = panel * kTileColumns, left = args.fc1.out_features - first;
+  const std::int64_t columns = left < kTileColumns ? left : kTileColumns;
+  for (int v = 0; v < kTileVectors; ++v) {
+    const std::int64_t lanes = columns - v * kLanes;
+    if (lanes <= 0) break;
+    const int present = static_cast<int>(lanes < kLanes ? lanes : kLanes);
+    const Vec bias = args.fc1_bias != nullptr ? load_first(args.fc1_bias + first + v * kLanes, present) : zero();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      float* const values = sums + i * kTileColumns + v * kLanes;
+      store(values, gelu_tanh(load(values) + bias));
+    }
+  }
+  if (layout.hidden_stride != 0) {
+    float* const target = scratch + layout.hidden_rows + row * layout.hidden_stride + first;
+    for (std::int64_t i = 0; i < rows; ++i)
+      std::memcpy(target + i * layout.hidden_stride, sums + i * kTileColumns,
+                  static_cast<std::size_t>(columns) * sizeof(float));
+    return;
+  }
+  const std::int64_t row_words = layout.fc2.format.row_words, height = layout.fc2.format.rows;
+  const std::int64_t first_unit = first / layout.fc2.values_of_unit;
+  float* const target = scratch + layout.hidden + (row * layout.fc2.units + first_unit * height) * row_words;
+  if (columns == kTileColumns && left > kTileColumns)
+    return pack_input_rows(args.fc2.dtype, sums, kTileColumns, columns, {target, nullptr, rows});
+  // Packing writes a few floats too many, which behind a tile's last panel are the next tile's first.
+  float* const tile = scratch + layout.tile;
+  pack_input_rows(args.fc2.dtype, sums, kTileColumns, columns, {tile, nullptr, rows});
+  std::memcpy(target, tile,
+              static_cast<std::size_t>((layout.fc2.units - first_unit) * height * row_words) * sizeof(float));
+}
+
+void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row, std::int64_t rows, float* scratch) {
+  pack_rows_of(args, layout, first_row, rows, scratch);
+  const PackedRows input = {scratch + layout.input, scratch + layout.input_scales, rows};
+  const PackedRows hidden = {scratch + layout.hidden, scratch + layout.hidden_scales, rows};
+  const MatrixUnitScope matrix_unit;
+  multiply_panels(args.fc1, input, 0, divide_up(args.fc1.out_features, kTileColumns), scratch,
+                  [&](float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
+                    pack_hidden_tile(args, layout, sums, row, count, panel, scratch);
+                  });
+  if (layout.hidden_stride != 0)
+    pack_input_rows(args.fc2.dtype, scratch + layout.hidden_rows, layout.hidden_stride, args.fc2.in_features, hidden);
+  LinearArgs second;
+  second.weight = args.fc2;
+  second.bias = args.fc2_bias;
+  second.residual = args.residual;
+  second.output = args.output;
+  multiply_panels(args.fc2, hidden, 0, divide_up(args.fc2.out_features, kTileColumns), scratch,
+                  [&](const float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
+                    finish_tile(second, sums, first_row + row, count, panel * kTileColumns);
+                  });
+}
+
+// Rows of a block, in whole tiles: what fits three quarters of the L2 cache, and every thread has as many blocks.
+std::int64_t rows_of_block(const MlpArgs& args, int threads) {
+  const std::int64_t height = Layout(args, 1).fc1.format.rows;
+  const Layout layout(args, height);
+  const std::int64_t bytes = (layout.end - layout.input) * static_cast<std::int64_t>(sizeof(float)) / height;
+  std::int64_t most = cpu::level2_cache_bytes() * 3 / 4 / bytes;
+  most = most < kLeastRows ? kLeastRows : most > kMostRows ? kMostRows : most;
+  most = most / height * height;
+  const std::int64_t rounds = divide_up(args.input.rows, most * threads);
+  return divide_up(divide_up(args.input.rows, rounds * threads), height) * height;
+}
+
+}  // namespace
+
+void mlp_cpu(OpContext& context, const MlpArgs& args) {
+  const std::int64_t block_rows = rows_of_block(args, context.threads);
+  const Layout layout(args, block_rows);
+  cpu::parallel_for(divide_up(args.input.rows, block_rows), context.threads, [&](std::int64_t index, int worker) {
+    const std::int64_t first = index * block_rows, left = args.input.rows - first;
+    const auto bytes = static_cast<std::size_t>(layout.end) * sizeof(float);
+    run_block(args, layout, first, left < block_rows ? left : block_rows,
+              static_cast<float*>(cpu::worker_scratch(worker, bytes)));
+  });
+}
+
+}  // namespace siglip2::SIGLIP2_ISA
