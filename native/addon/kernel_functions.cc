@@ -77,6 +77,7 @@ Napi::Value run_mlp(const Napi::CallbackInfo& info) {
         return {{"output", output}};
       }
       // One after the other, on devices that do not fuse them.
+      check_mlp(table, args);
       const auto normed = norm.weight != nullptr ? new_tensor(device, input->shape, input->dtype) : input;
       const auto hidden = new_tensor(device, {rows, intermediate}, input->dtype);
       if (norm.weight != nullptr)

@@ -10,8 +10,9 @@ bool fuses_mlp(const OpTable& table, std::int64_t rows) {
   return table.mlp != nullptr && rows >= kLeastRowsOfCore * cpu::available_cores();
 }
 
-void mlp(const OpTable& table, OpContext& context, const MlpArgs& args) {
+void check_mlp(const OpTable& table, const MlpArgs& args) {
   const char* const name = "mlp";
+  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
   const std::int64_t rows = args.input.rows, width = args.fc1.in_features;
   check_at_least(name, "rows of input", rows, 0);
   check_at_least(name, "fc1.in_features", width, 1);
@@ -21,13 +22,17 @@ void mlp(const OpTable& table, OpContext& context, const MlpArgs& args) {
   if (args.fc1.dtype != args.fc2.dtype)
     throw_shape_error(name, std::string("fc2 must be packed in the type of fc1, ") + name_of(args.fc1.dtype) +
                                 ", got " + name_of(args.fc2.dtype));
-  check_matrix(name, "input", args.input, DType::kFloat32, rows, width);
-  check_matrix(name, "output", args.output, DType::kFloat32, rows, width);
-  if (args.residual.data != nullptr) check_matrix(name, "residual", args.residual, DType::kFloat32, rows, width);
+  check_matrix(name, "input", args.input, type, rows, width);
+  check_matrix(name, "output", args.output, type, rows, width);
+  if (args.residual.data != nullptr) check_matrix(name, "residual", args.residual, type, rows, width);
   check_pointer(name, "fc1", args.fc1.data);
   check_pointer(name, "fc2", args.fc2.data);
   if (args.norm.weight != nullptr) check_pointer(name, "norm.bias", args.norm.bias);
-  if (rows > 0) table.mlp(context, args);
+}
+
+void mlp(const OpTable& table, OpContext& context, const MlpArgs& args) {
+  check_mlp(table, args);
+  if (args.input.rows > 0) table.mlp(context, args);
 }
 
 }  // namespace siglip2

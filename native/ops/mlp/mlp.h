@@ -2,7 +2,8 @@
 //
 //   output = residual + fc2(gelu_tanh(fc1(layer_norm(input))))
 //
-//   input, output, residual  [rows, width]          float32; output is overwritten, and may be input and residual
+//   input, output, residual  [rows, width]          float32, or bfloat16 where the device computes in it; output is
+//                                                   overwritten, and may be input and residual
 //   fc1                      [intermediate, width]  packed weights of one type (ops/linear), biases float32, optional
 //   fc2                      [width, intermediate]
 //   norm                     of the input; without weight there is none
@@ -35,7 +36,10 @@ struct MlpArgs {
 // each block of rows meets all of the weights.
 bool fuses_mlp(const OpTable& table, std::int64_t rows);
 
-// Only on devices that have it. Checks the arguments (ERR_SIGLIP_SHAPE) and runs the kernel. rows == 0 does nothing.
+// Throws ERR_SIGLIP_SHAPE when the arguments do not fit each other.
+void check_mlp(const OpTable& table, const MlpArgs& args);
+
+// Only on devices that have it. Checks the arguments and runs the kernel. rows == 0 does nothing.
 void mlp(const OpTable& table, OpContext& context, const MlpArgs& args);
 
 }  // namespace siglip2
