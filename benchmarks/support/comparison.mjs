@@ -174,16 +174,24 @@ function direction({ ratio, low, high }) {
   return Math.sign(ratio - 1);
 }
 
-/** Series of a group that a change of this package leaves alone, the best first. */
-const yardsticks = ['roof', 'onnxruntime', 'torch'];
+/** Whether a series is one that a change of this package leaves alone. */
+const isYardstick = ({ member }) => /^(roof|onnxruntime|torch)/.test(member);
 
-/** The ratios of a series to the yardstick of its group, round by round; undefined without one in both results. */
-function againstYardstick(series, all, name) {
-  const yardstick = all.find(
-    ({ group, member, samples }) =>
-      group === series.group && member === name && samples.length === series.samples.length,
-  );
-  return yardstick && series.samples.map((time, round) => time / yardstick.samples[round]);
+/** Of two series of one name, the ratios to the first yardstick that both groups have, round by round, and its name. */
+function relativeRatio(before, after) {
+  const find = ({ series, all }) =>
+    all.filter(
+      (other) => other.group === series.group && isYardstick(other) && other.samples.length === series.samples.length,
+    );
+  const [old, now] = [find(before), find(after)];
+  for (const yardstick of isYardstick(before.series) ? [] : old) {
+    const other = now.find(({ member }) => member === yardstick.member);
+    if (other === undefined) continue;
+    const ratios = ({ samples }, { samples: divisors }) => samples.map((time, round) => time / divisors[round]);
+    const relative = ratioOf(ratios(before.series, yardstick), ratios(after.series, other));
+    return { yardstick: yardstick.member, relative };
+  }
+  return {};
 }
 
 /**
@@ -214,15 +222,7 @@ export function compareResults(before, after) {
       after: { median: median(series.samples), spread: spread(series.samples), samples: series.samples.length },
       raw: ratioOf(old.samples, series.samples),
     };
-    for (const yardstick of yardsticks.filter(() => !yardsticks.includes(old.member))) {
-      const relative = [
-        againstYardstick(old, before.series, yardstick),
-        againstYardstick(series, after.series, yardstick),
-      ];
-      if (relative.includes(undefined)) continue;
-      Object.assign(compared, { yardstick, relative: ratioOf(...relative) });
-      break;
-    }
+    Object.assign(compared, relativeRatio({ series: old, all: before.series }, { series, all: after.series }));
     cases.push({ ...compared, verdict: verdictOf(compared) });
   }
   for (const name of later.keys()) missing.push(`only the new result has ${name}`);

@@ -94,10 +94,12 @@ describe('compareResults', () => {
   it('knows a busier machine by the roof and the peers of the same rounds', () => {
     const times = [100, 104, 97, 110, 99, 102];
     const twice = times.map((value) => 2 * value);
-    const kernel = (roof: number[], fast: number[]) => resultOf({ roof, fast });
-    expect(verdicts(kernel(times, times), kernel(twice, twice)).fast).toBe('as roof: the machine');
+    const kernel = (roof: number[], fast: number[]) => resultOf({ 'roof of int8': roof, fast });
+    expect(verdicts(kernel(times, times), kernel(twice, twice)).fast).toBe('as roof of int8: the machine');
     expect(verdicts(kernel(times, times), kernel(times, twice)).fast).toBe('**slower**');
-    expect(verdicts(kernel(times, times), kernel(twice, times)).fast).toBe('**faster** against roof');
+    expect(verdicts(kernel(times, times), kernel(twice, times)).fast).toBe('**faster** against roof of int8');
+    // Another roof is no measure of the same.
+    expect(verdicts(resultOf({ roof: times, fast: times }), kernel(twice, twice)).fast).toBe('**slower**');
     const model = (siglip2: number[], torch: number[]) => resultOf({ 'batch 1': { milliseconds: { siglip2, torch } } });
     expect(verdicts(model(times, times), model(twice, twice))).toEqual({
       'batch 1, siglip2': 'as torch: the machine',
