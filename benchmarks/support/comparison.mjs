@@ -75,6 +75,9 @@ const units = {
   file: 'MB',
 };
 
+/** What is no cost, and single calls, whose rounds are there as well. */
+const ignored = new Set(['rootMeanSquare', 'calls']);
+
 /**
  * The samples of a result's `raw`, however they are nested: lists of numbers, or lists of runs with a number for each
  * quantity.
@@ -98,6 +101,7 @@ export function collectSeries(raw) {
     });
   };
   const walk = (path, value) => {
+    if (ignored.has(path.at(-1))) return;
     if (Array.isArray(value)) {
       if (value.length === 0) return;
       if (value.every(Number.isFinite)) add(path, value);
@@ -110,7 +114,7 @@ export function collectSeries(raw) {
     } else if (isObject(value)) for (const [part, inner] of Object.entries(value)) walk([...path, part], inner);
   };
   walk([], raw);
-  return found.filter(({ member }) => member !== 'rootMeanSquare');
+  return found;
 }
 
 /**
@@ -245,10 +249,10 @@ function verdictOf({ unit, raw, relative, yardstick }) {
 /** What makes two results less than comparable, as sentences. */
 function differences(before, after) {
   const sentences = [];
-  const compare = (kind, left, right, ignored) => {
+  const compare = (kind, left, right, except) => {
     for (const name of new Set([...Object.keys(left), ...Object.keys(right)])) {
       const [old, now] = [left[name], right[name]].map((value) => JSON.stringify(value) ?? 'nothing');
-      if (old !== now && !ignored.includes(name)) sentences.push(`${kind} differs: ${name} was ${old}, is ${now}`);
+      if (old !== now && !except.includes(name)) sentences.push(`${kind} differs: ${name} was ${old}, is ${now}`);
     }
   };
   compare('the machine', before.machine, after.machine, []);
