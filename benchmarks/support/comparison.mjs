@@ -179,7 +179,7 @@ function direction({ ratio, low, high }) {
 }
 
 /** Whether a series is one that a change of this package leaves alone. */
-const isYardstick = ({ member }) => /^(roof|onnxruntime|torch)/.test(member);
+const isYardstick = ({ member }) => /^(roof|onnxruntime|torch|Pillow)/.test(member);
 
 /** Of two series of one name, the ratios to the first yardstick that both groups have, round by round, and its name. */
 function relativeRatio(before, after) {

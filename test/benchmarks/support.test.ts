@@ -113,7 +113,9 @@ describe('interleave', () => {
 });
 
 describe('drawGrids', () => {
-  const drawn = Object.entries(mixes as Record<string, { most: number }>).map(([name, mix]) => [name, mix, drawGrids(mix, 400, 16, 7)] as const);
+  const drawn = Object.entries(mixes as Record<string, { most: number }>).map(
+    ([name, mix]) => [name, mix, drawGrids(mix, 400, 16, 7)] as const,
+  );
 
   it.each(drawn)('%s: fits the padded length, the same for the same seed', (_, mix, grids) => {
     const tokens = grids.map(([rows, columns]: [number, number]) => rows * columns);
