@@ -76,7 +76,7 @@ const units = {
 };
 
 /** What is no cost, and single calls, whose rounds are there as well. */
-const ignored = new Set(['rootMeanSquare', 'calls']);
+const ignored = new Set(['rootMeanSquare', 'packedBytes', 'calls']);
 
 /**
  * The samples of a result's `raw`, however they are nested: lists of numbers, or lists of runs with a number for each
