@@ -1,17 +1,7 @@
 // Two results of one benchmark, case by case: medians, ratio, noise of both. See README.md.
 //   node benchmarks/compare.mjs OLD.json NEW.json
-import { readFileSync } from 'node:fs';
-import { ComparisonError, compareResults, readResult } from './support/comparison.mjs';
+import { ComparisonError, compareResults, readResultFile } from './support/comparison.mjs';
 import { format, toTable } from './support/results.mjs';
-
-function read(file) {
-  try {
-    return readResult(readFileSync(file, 'utf8'), file);
-  } catch (error) {
-    if (error.code === undefined) throw error;
-    throw new ComparisonError(`${file}: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}`);
-  }
-}
 
 const percent = (ratio) => `${ratio >= 1 ? '+' : '−'}${(Math.abs(ratio - 1) * 100).toFixed(1)} %`;
 const interval = ({ ratio, low, high }) => `${percent(ratio)} (${percent(low)} to ${percent(high)})`;
@@ -52,7 +42,7 @@ const files = process.argv.slice(2);
 try {
   if (files.length !== 2 || files.some((file) => file.startsWith('-')))
     throw new ComparisonError('expected two files: node benchmarks/compare.mjs OLD.json NEW.json');
-  console.log(toMarkdown(...files.map(read)));
+  console.log(toMarkdown(...files.map(readResultFile)));
 } catch (error) {
   if (!(error instanceof ComparisonError)) throw error;
   console.error(error.message);

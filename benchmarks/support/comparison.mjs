@@ -1,4 +1,5 @@
 /** Two results of one benchmark: their series in pairs, and whether a difference is more than the noise of both. */
+import { readFileSync } from 'node:fs';
 import { median, spread } from './statistics.mjs';
 
 const level = 0.95;
@@ -33,6 +34,17 @@ export function readResult(text, file) {
   const result = ofBench ? ofKernels(json) : ofSuite(json);
   if (result.series.length === 0) throw new ComparisonError(`${file}: expected samples, got none`);
   return result;
+}
+
+/** Reads a file as `readResult` does. */
+export function readResultFile(file) {
+  let text;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ComparisonError(`${file}: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}`);
+  }
+  return readResult(text, file);
 }
 
 function ofSuite({ name, date, machine, settings = {}, raw }) {
