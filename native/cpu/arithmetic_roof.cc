@@ -82,9 +82,44 @@ SIGLIP2_REGISTER_LOOP(add_pairs_avx512, "avx512f,avx512bf16", __m512, _mm512_loa
 SIGLIP2_REGISTER_LOOP(add_quads_avx512, "avx512f,avx512vnni", __m512, _mm512_loadu_ps, _mm512_storeu_ps, kSideOf32,
                       asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a[i]), "v"(b[j])))
 
+// The matrix unit (AMX): products of registers of 16 rows of 64 bytes, four sums of two and two operands. Statements of
+// the assembler again, here because the compiler has no such registers unless it may use them everywhere.
+struct alignas(64) TileShapes {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileShapes) == 64);
+
+#define SIGLIP2_MATRIX_LOOP(name, product)                                                                \
+  void name(std::int64_t turns, const unsigned char* operands, unsigned char* results) {                  \
+    const TileShapes shapes;                                                                              \
+    const std::int64_t stride = 64;                                                                       \
+    asm volatile("ldtilecfg %0" ::"m"(shapes));                                                           \
+    asm volatile(                                                                                         \
+        "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"                    \
+        "tileloadd (%0,%1), %%tmm4\n\ttileloadd 1024(%0,%1), %%tmm5\n\t"                                  \
+        "tileloadd 2048(%0,%1), %%tmm6\n\ttileloadd 3072(%0,%1), %%tmm7" ::"r"(operands),                 \
+        "r"(stride)                                                                                       \
+        : "memory");                                                                                      \
+    for (std::int64_t turn = 0; turn < turns; ++turn) {                                                   \
+      asm volatile(product " %tmm6, %tmm4, %tmm0\n\t" product " %tmm7, %tmm4, %tmm1\n\t" product          \
+                           " %tmm6, %tmm5, %tmm2\n\t" product " %tmm7, %tmm5, %tmm3");                    \
+    }                                                                                                     \
+    asm volatile(                                                                                         \
+        "tilestored %%tmm0, (%0,%1)\n\ttilestored %%tmm1, 1024(%0,%1)\n\t"                                \
+        "tilestored %%tmm2, 2048(%0,%1)\n\ttilestored %%tmm3, 3072(%0,%1)\n\ttilerelease" ::"r"(results), \
+        "r"(stride)                                                                                       \
+        : "memory");                                                                                      \
+  }
+SIGLIP2_MATRIX_LOOP(add_matrices_of_pairs, "tdpbf16ps")
+SIGLIP2_MATRIX_LOOP(add_matrices_of_quads, "tdpbssd")
+
 RegisterLoop loop_of(DType type, const std::string& isa) {
+  if (isa == "amx" && type == DType::kBFloat16) return {"tdpbf16ps", 2.0 * 4 * 16 * 16 * 32, add_matrices_of_pairs};
+  if (isa == "amx" && type == DType::kInt8) return {"tdpbssd", 2.0 * 4 * 16 * 16 * 64, add_matrices_of_quads};
   const bool bf16 = isa == "avx512bf16";
-  if (isa.starts_with("avx512")) {
+  if (isa.starts_with("avx512") || isa == "amx") {
     if (type == DType::kInt8 && (bf16 || isa == "avx512vnni"))
       return {"vpdpbusd, 512 bits", operations_of(kSideOf32, 16, 4), add_quads_avx512};
     if (type == DType::kInt8)

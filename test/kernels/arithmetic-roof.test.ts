@@ -15,6 +15,7 @@ const instructions: Record<string, Partial<Record<WeightDType, string>>> = {
   avx2: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpmaddwd and vpaddd' },
   avx512: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpmaddwd and vpaddd' },
   avx512vnni: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpdpbusd' },
+  amx: { float32: 'vfmadd231ps', bfloat16: 'tdpbf16ps', int8: 'tdpbssd' },
   avx512bf16: { float32: 'vfmadd231ps', bfloat16: 'vdpbf16ps', int8: 'vpdpbusd' },
 };
 const known = instructions[instructionSet] ?? {};
