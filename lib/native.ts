@@ -272,6 +272,12 @@ export interface NativeAddon {
   positionEmbedding: KernelFunction;
   tokenEmbedding: KernelFunction;
   naflexPatchify: KernelFunction;
+  /** The rate of the CPU's arithmetic: native/cpu/arithmetic_roof.h. */
+  arithmeticRoof(args: { dtype: string; turns: number; threads: number }): Promise<{
+    instruction: string;
+    operations: number;
+    milliseconds: number;
+  }>;
   sigmoidLoss(args: {
     images: TensorHandle;
     texts: TensorHandle;

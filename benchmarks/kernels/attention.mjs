@@ -1,6 +1,6 @@
 // Attention at the model's shapes, equal and ragged: see ../README.md.
 import { attention } from 'siglip2/kernels';
-import { againstReference, discard, options, randomTensor, runCases, threads } from '../support/kernels.mjs';
+import { againstReference, options, randomTensor, runCases, threads } from '../support/kernels.mjs';
 
 const scale = options.smoke ? 16 : 1;
 const models = [
@@ -36,7 +36,7 @@ for (const model of models) {
     name: model.name,
     shape: `${lengths.length} sequences, ${lengths.reduce((a, b) => a + b, 0)} tokens, ${model.heads} heads of ${model.headDim}`,
     operations: 4 * model.heads * model.headDim * lengths.reduce((sum, length) => sum + length ** 2, 0),
-    run: () => discard(attention({ ...args, threads })),
+    kernel: () => attention({ ...args, threads }),
   });
 }
 await runCases({

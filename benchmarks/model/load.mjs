@@ -1,4 +1,5 @@
-// Time to load a checkpoint whose file is cached, and peak memory of the vision tower alone: see ../README.md.
+// Time to load a checkpoint whose file is cached and from the start of node to the first embedding, and memory of the vision
+// tower against its weights: see ../README.md.
 import { execFileSync } from 'node:child_process';
 import { createReadStream, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -14,10 +15,13 @@ const options = readOptions({
   checkpoint: { type: 'string' },
   repeats: { type: 'string' },
   images: { type: 'string', default: '8' },
+  size: { type: 'string', default: 'base-patch16-256' },
+  dtype: { type: 'string', default: 'float32' },
 });
+const { dtype } = options;
 const repeats = Number(options.repeats ?? (options.smoke ? 1 : 9));
 const images = Number(options.images);
-const checkpoint = options.checkpoint ?? (options.smoke ? tinyCheckpoint : await cachedCheckpoint('base-patch16-256'));
+const checkpoint = options.checkpoint ?? (options.smoke ? tinyCheckpoint : await cachedCheckpoint(options.size));
 const once = fileURLToPath(new URL('load-once.mjs', import.meta.url));
 const megabytes = (bytes) => bytes / 1e6;
 
@@ -32,50 +36,66 @@ async function readWeights() {
   return bytes;
 }
 
-function fresh(towers) {
-  const argument = JSON.stringify([checkpoint, towers, options.threads, towers.includes('text') ? 0 : images]);
+function fresh(what) {
+  const argument = JSON.stringify({ checkpoint, threads: options.threads, dtype, images: 0, texts: 0, ...what });
   return JSON.parse(execFileSync(process.execPath, [once, argument], { encoding: 'utf8' }));
 }
 
 const bytes = await readWeights();
 const cases = new Map([
-  ['both towers', ['vision', 'text']],
-  ['vision only', ['vision']],
+  ['both towers', { towers: ['vision', 'text'] }],
+  ['vision only', { towers: ['vision'], images }],
+  ['one image', { towers: ['vision'], images: 1 }],
+  ['one text', { towers: ['text'], texts: 1 }],
 ]);
 const runs = new Map([...cases.keys()].map((name) => [name, []]));
 for (let repeat = 0; repeat < repeats; repeat++) {
   process.stderr.write(`repeat ${repeat + 1} of ${repeats} (load ${currentLoad().toFixed(1)})\n`);
-  for (const [name, towers] of cases) runs.get(name).push(fresh(towers));
+  for (const [name, what] of cases) runs.get(name).push(fresh(what));
 }
 
+const titleOf = (name) => (name === 'vision only' ? `vision only, ${images} images` : name);
+const of = (all, pick) => summarize(all.map(pick));
+const range = ({ median, low, high }) => `${format(median)} (${format(low)} to ${format(high)})`;
 const rows = [...runs].map(([name, all]) => {
-  const of = (pick) => summarize(all.map(pick));
-  const loading = of((run) => run.loading);
+  const embeds = all[0].afterBatch !== undefined;
   return [
-    name,
-    `${format(loading.median)} (${format(loading.low)} to ${format(loading.high)})`,
-    of((run) => run.loadingCpu).median,
-    of((run) => run.importing).median,
-    all[0].firstBatch === undefined ? '' : of((run) => run.firstBatch).median,
-    of((run) => megabytes(run.afterLoading.peak)).median,
-    all[0].afterBatch === undefined ? '' : of((run) => megabytes(run.afterBatch.peak)).median,
-    of((run) => megabytes((run.afterBatch ?? run.afterLoading).anonymous)).median,
+    titleOf(name),
+    embeds ? range(of(all, (run) => run.startUp)) : '',
+    of(all, (run) => run.importing).median,
+    range(of(all, (run) => run.loading)),
+    of(all, (run) => run.loadingCpu).median,
+    embeds ? of(all, (run) => run.firstBatch).median : '',
   ];
 });
+const memoryRows = [...runs].map(([name, all]) => [
+  titleOf(name),
+  megabytes(all[0].packedBytes),
+  of(all, (run) => megabytes(run.beforeLoading.peak)).median,
+  of(all, (run) => megabytes(run.afterLoading.peak)).median,
+  all[0].afterBatch === undefined ? '' : of(all, (run) => megabytes(run.afterBatch.peak)).median,
+  of(all, (run) => megabytes((run.afterBatch ?? run.afterLoading).anonymous)).median,
+  of(all, overWeights).median,
+]);
+/** How much loading and the batch add to the process at their peak, in weights. */
+function overWeights(run) {
+  return ((run.afterBatch ?? run.afterLoading).peak - run.beforeLoading.peak) / run.packedBytes;
+}
 const vision = runs.get('vision only');
 const seconds = summarize(runs.get('both towers').map((run) => run.loading)).median / 1000;
 // Memory has no noise to take a median of: the worst run counts.
 const peak = megabytes(Math.max(...vision.map((run) => run.afterBatch.peak)));
+const most = Math.max(...vision.map(overWeights));
 const name = path.basename(checkpoint);
 await report(
   {
-    name: `load-${name}`,
-    title: `Loading ${name}`,
-    settings: { weights: `${format(bytes / 1e9)} GB, in the page cache`, threads: options.threads, repeats },
+    name: `load-${name}${dtype === 'float32' ? '' : `-${dtype}`}`,
+    title: `Loading ${name} in ${dtype}`,
+    settings: { weights: `${format(bytes / 1e9)} GB, in the page cache`, dtype, threads: options.threads, repeats },
     checks: [
       {
         name: 'embeddings after loading',
-        passed: vision.every((run) => run.finite && run.rootMeanSquare > 1e-3),
+        passed: [...runs.values()].flat().every((run) => run.finite !== false && !(run.rootMeanSquare <= 1e-3)),
         detail: `finite, root mean square ${format(vision[0].rootMeanSquare)}`,
       },
     ],
@@ -88,25 +108,36 @@ await report(
         limit: '< 600 MB',
         met: peak < 600,
       },
+      {
+        name: `vision only: what loading and a batch of ${images} add at their peak`,
+        value: most,
+        unit: '× the packed weights',
+        limit: '≤ 1.25 ×',
+        met: most <= 1.25,
+      },
     ],
     tables: [
       {
-        title: 'Fresh processes',
+        title: 'Fresh processes, ms',
+        columns: ['', 'node to first embedding', 'import', 'load', 'CPU time of the load', 'first batch'],
+        rows,
+      },
+      {
+        title: 'Memory, MB',
         columns: [
           '',
-          'load, ms',
-          'CPU time of the load, ms',
-          'import, ms',
-          `first batch of ${images}, ms`,
-          'peak after load, MB',
-          'peak after batch, MB',
-          'held at the end, MB',
+          'packed weights',
+          'peak of node alone',
+          'peak after load',
+          'peak after batch',
+          'held at the end',
+          'added at the peak, in weights',
         ],
-        rows,
+        rows: memoryRows,
       },
     ],
     notes: [
-      'Medians of fresh processes; in brackets the range of the middle 60 %. Load is the time of `Siglip2.load`, import that of loading the package and its addon.',
+      'Medians of fresh processes; in brackets the range of the middle 60 %. Load is the time of `Siglip2.load`, import that of loading the package and its addon; the first embedding counts from the start of the process, without making its input.',
       "Peak is the resident set's high-water mark (VmHWM), Node itself and mapped pages of the file included; held is memory that is not backed by a file. MB are 10⁶ bytes.",
     ],
     raw: Object.fromEntries(runs),

@@ -1,4 +1,4 @@
-"""PyTorch with Hugging Face transformers as a contestant; see README.md."""
+"""PyTorch with Hugging Face transformers, eager or compiled, as a contestant; see README.md."""
 
 import json
 
@@ -8,7 +8,7 @@ from contestant import answer_requests, measure, read_arrays
 
 
 class Towers:
-    def load(self, checkpoint, tower, threads, dtype="float32", **_):
+    def load(self, checkpoint, tower, threads, dtype="float32", compiled=False, **_):
         torch.set_num_threads(threads)
         with open(f"{checkpoint}/config.json", encoding="utf-8") as file:
             naflex = json.load(file)["model_type"] == "siglip2"
@@ -17,9 +17,11 @@ class Towers:
         dtype = "bfloat16" if dtype == "int8" else dtype
         self.dtype = getattr(torch, dtype)
         self.model = family.from_pretrained(checkpoint, dtype=self.dtype).eval()
+        self.compiled = compiled
         attention = self.model.config._attn_implementation
         versions = f"PyTorch {torch.__version__}, transformers {transformers.__version__}"
-        return {"description": f"{versions}, {attention} attention, {dtype}"}
+        mode = "compiled" if compiled else "eager"
+        return {"description": f"{versions}, {mode}, {attention} attention, {dtype}"}
 
     def input(self, kind, shape, files):
         arrays = read_arrays(files)
@@ -33,11 +35,16 @@ class Towers:
                 "pixel_attention_mask": arrays["mask"].reshape(shape[:2]),
                 "spatial_shapes": arrays["spatialShapes"].reshape(-1, 2),
             }
+        self.call = self.model
+        if self.compiled:
+            # For the shapes of this input, whatever came before.
+            torch.compiler.reset()
+            self.call = torch.compile(self.model, dynamic=False)
         return {}
 
     def forward(self):
         with torch.inference_mode():
-            return self.model(**self.arguments).pooler_output
+            return self.call(**self.arguments).pooler_output
 
     def run(self, output):
         self.forward().float().contiguous().numpy().tofile(output)

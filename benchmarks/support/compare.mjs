@@ -1,13 +1,28 @@
 /** The correctness gate: nothing is timed, and no result is written, until outputs agree. */
 
+/** How far outputs of contestants that compute in a type may lie apart: see compareRows. */
+const bounds = {
+  float32: { difference: 1e-3, cosine: 1e-6 },
+  // Each contestant rounds where it likes; some stay in float32.
+  bfloat16: { difference: 0.15, cosine: 5e-4 },
+  // The type of this package alone.
+  int8: { difference: 0.5, cosine: 5e-3 },
+};
+
+/** @throws RangeError for types that the benchmarks of models do not know */
+export function boundsOf(dtype) {
+  if (!(dtype in bounds)) throw new RangeError(`--dtype: expected ${Object.keys(bounds).join(', ')}, got ${dtype}`);
+  return bounds[dtype];
+}
+
 /**
  * Compares rows of two outputs.
  * @param actual, expected [rows, width] row-major
- * @param bounds `difference`: largest difference of an element, relative to the expected row's root mean square;
+ * @param bounds by default those of float32; `difference`: largest difference of an element, relative to the expected row's root mean square;
  *   `cosine`: how far below 1 a row's cosine may lie
  * @returns a check for a result: `{ name, passed, detail }`
  */
-export function compareRows(name, actual, expected, width, bounds = { difference: 1e-3, cosine: 1e-6 }) {
+export function compareRows(name, actual, expected, width, { difference: most, cosine: below } = bounds.float32) {
   if (actual.length !== expected.length || expected.length === 0 || expected.length % width !== 0)
     return { name, passed: false, detail: `${actual.length} values against ${expected.length}` };
   let difference = 0;
@@ -26,7 +41,7 @@ export function compareRows(name, actual, expected, width, bounds = { difference
   }
   return {
     name,
-    passed: difference <= bounds.difference && 1 - cosine <= bounds.cosine,
+    passed: difference <= most && 1 - cosine <= below,
     detail: `largest difference ${difference.toExponential(1)} of the root mean square, least cosine ${cosine.toFixed(9)}`,
   };
 }

@@ -1,12 +1,14 @@
 /** What the kernel benchmarks share: cases, roofs measured in the same run, the table. */
-import { linear, Tensor } from 'siglip2/kernels';
+import { Tensor } from 'siglip2/kernels';
+import { runArithmeticRoof } from '../../dist/esm/bench/roof.js';
+import { timeKernel } from '../../dist/esm/kernels/timing.js';
 import { compareRows, requirePassed } from './compare.mjs';
 import { currentLoad } from './machine.mjs';
 import { readOptions } from './options.mjs';
 import { normal } from './random.mjs';
-import { report } from './results.mjs';
+import { format, report } from './results.mjs';
 import { median, summarize } from './statistics.mjs';
-import { interleave, localContestant } from './timing.mjs';
+import { interleave, localContestant, pairedRatios } from './timing.mjs';
 
 export const options = readOptions();
 export const { threads } = options;
@@ -17,105 +19,114 @@ export function randomTensor(shape, seed, { deviation = 1, mean = 0, device = 'c
   return Tensor.from(normal(elements, seed, mean, deviation), shape, { device });
 }
 
-/** Runs a kernel and frees what it returns. */
+/** Frees what a kernel returns. */
 export async function discard(running) {
   for (const output of Object.values(await running)) if (output instanceof Tensor) output.dispose();
 }
 
-/** The same kernel on the CPU and on the double-precision `reference` device must agree. */
-export async function againstReference(name, width, run) {
+/**
+ * The same kernel on the CPU and on the double-precision `reference` device must agree.
+ * @param run given the device, resolves to the output tensor, [rows, width]
+ * @param bounds as compareRows; by default those of float32
+ */
+export async function againstReference(name, width, run, bounds = { difference: 1e-4, cosine: 1e-9 }) {
   const results = [];
   for (const device of ['cpu', 'reference']) {
     const tensors = await run(device);
     results.push(await tensors.read());
     tensors.dispose();
   }
-  return compareRows(`${name}: cpu against reference`, results[0], results[1], width, {
-    difference: 1e-4,
-    cosine: 1e-9,
-  });
+  return compareRows(`${name}: cpu against reference`, results[0], results[1], width, bounds);
 }
 
 /**
- * A large linear layer, the practical roof of arithmetic. Its operations over its time say what this machine can do for
- * a kernel of this package at this moment, with whatever else is running.
+ * The rate of the instruction that products with weights of this type are made of, on registers alone: what a kernel could
+ * reach at this moment, with whatever else is running. Or, in `missing`, why there is none.
  */
-function arithmeticRoof() {
-  const [rows, inputs, outputs] = options.smoke ? [64, 64, 64] : [4096, 1024, 2048];
-  const [input, weight] = [randomTensor([rows, inputs], 1), randomTensor([outputs, inputs], 2)];
-  const run = () => discard(linear({ input, weight, threads }));
-  return { name: 'roof', roof: true, operations: 2 * rows * inputs * outputs, run };
+async function arithmeticRoof(dtype) {
+  const settings = { dtype, turns: options.smoke ? 1000 : 4e6, threads };
+  const { operations, instruction, message } = await runArithmeticRoof(settings).catch((error) => error);
+  if (operations === undefined) return { dtype, missing: `${dtype} was not measured: ${message}.` };
+  const contestant = localContestant(`roof of ${dtype}`, () => runArithmeticRoof(settings));
+  return { contestant, dtype, operations, shape: instruction };
 }
 
 /** Copying a large array with one thread, the practical roof of memory traffic: as many bytes read as written. */
 function memoryRoof() {
   const from = normal(options.smoke ? 1 << 12 : 1 << 24, 1);
   const to = new Float32Array(from.length);
-  return { name: 'roof', roof: true, bytes: 2 * from.byteLength, run: async () => to.set(from) };
+  const contestant = localContestant('roof', async () => to.set(from));
+  return { contestant, bytes: 2 * from.byteLength, shape: '' };
+}
+
+/** A call of a kernel, timed by the native core: without JavaScript, and with weights that are packed already. */
+function kernelContestant(name, call) {
+  return {
+    name,
+    async time(repeats) {
+      const before = process.cpuUsage();
+      const { milliseconds, result } = await timeKernel({ repeats, cold: false }, call);
+      const { user, system } = process.cpuUsage(before);
+      await discard(result);
+      // Each run that counts follows one that does not, and one more comes first and last.
+      return { milliseconds, cpuMilliseconds: (((user + system) / 1000) * repeats) / (2 * repeats + 2) };
+    },
+  };
 }
 
 /**
  * Checks, times and reports cases.
- * @param benchmark `name`, `title`, `notes`; `roof`: 'arithmetic' or 'memory'; `checks`; `cases`: `{ name, shape, run }` and
- *   `operations` (floating-point) or `bytes` (read and written), and `less`, the name of a case to subtract: what is left
- *   is the work of the additional rows alone
+ * @param benchmark `name`, `title`, `notes`; `roof`: 'arithmetic' or 'memory'; `checks`; `cases`: `{ name, shape }`, `kernel`, a
+ *   call of one kernel, or `run`, any work; `operations` (floating-point) or `bytes` (read and written); `dtype` of the
+ *   weights, default float32, whose roof counts
  */
 export async function runCases({ name, title, roof, checks, cases, notes }) {
   requirePassed(checks);
-  const all = [roof === 'arithmetic' ? arithmeticRoof() : memoryRoof(), ...cases];
+  const types = [...new Set(cases.map(({ dtype = 'float32' }) => dtype))];
+  const found = roof === 'arithmetic' ? await Promise.all(types.map(arithmeticRoof)) : [memoryRoof()];
+  const missing = found.filter((each) => each.missing);
+  const roofs = found.filter((each) => !each.missing);
+  const measured = cases.filter((each) => !missing.some(({ dtype }) => dtype === each.dtype));
+  const all = [
+    ...roofs,
+    ...measured.map((each) => ({
+      ...each,
+      contestant: each.kernel ? kernelContestant(each.name, each.kernel) : localContestant(each.name, each.run),
+    })),
+  ];
   process.stderr.write(`${title} (load ${currentLoad().toFixed(1)})\n`);
   const { samples, rounds } = await interleave(
-    all.map((entry) => localContestant(entry.name, entry.run)),
+    all.map(({ contestant }) => contestant),
     options.plan,
   );
   const [quantity, unit] = roof === 'arithmetic' ? ['operations', 'GFLOP/s'] : ['bytes', 'GB/s'];
+  const timesOf = ({ contestant }) => samples.get(contestant.name);
+  const rates = (each) => timesOf(each).map((time) => each[quantity] / time / 1e6);
   // Each round's rates against the same round's roof: what slowed one slowed the other.
-  const rates = ({ name: caseName, [quantity]: amount }) => samples.get(caseName).map((time) => amount / time / 1e6);
-  const roofRates = rates(all[0]);
-  const rows = all.map((entry) => {
-    const time = summarize(samples.get(entry.name));
-    const rate = rates(entry);
-    const share = median(rate.map((value, round) => (value / roofRates[round]) * 100));
-    return [entry.name, entry.shape ?? '', time.median, median(rate), share, ...additional(entry, all, samples, unit)];
+  const rows = all.map((each) => {
+    const own = roofs.find(({ dtype }) => dtype === (each.dtype ?? 'float32')) ?? roofs[0];
+    const share = summarize(pairedRatios(rates(each), rates(own)).map((ratio) => ratio * 100));
+    const cells = [each.contestant.name, each.shape, median(timesOf(each)), median(rates(each))];
+    return [...cells, `${format(share.median)} (${format(share.low)} to ${format(share.high)})`];
   });
   await report(
     {
       name,
       title,
-      settings: { dtype: 'float32', threads, rounds },
+      settings: { dtype: types.join(', '), threads, rounds },
       checks,
       limits: [],
-      tables: [
-        {
-          title: 'Cases',
-          columns: [
-            'case',
-            'shape',
-            'ms',
-            unit,
-            '% of the roof',
-            ...(cases.some(({ less }) => less) ? ['added rows alone, GFLOP/s'] : []),
-          ],
-          rows: rows.map((row) => row.map((cell) => cell ?? '')),
-        },
-      ],
+      tables: [{ title: 'Cases', columns: ['case', 'shape', 'ms', unit, '% of the roof'], rows }],
       notes: [
         ...notes,
+        ...missing.map((each) => each.missing),
+        'Medians; in brackets the range of the middle 60 % of the rounds, each against its own round’s roof.',
         roof === 'arithmetic'
-          ? 'The roof is a linear layer of 4096 × 1024 → 2048 of this package, measured in turn with the cases: a practical roof, not the processor’s.'
+          ? 'A roof is the instruction that products with such weights are made of, on registers alone, measured in turn with the cases.'
           : 'The roof is a copy of 64 MiB by one thread, measured in turn with the cases: a practical roof, not the memory’s.',
       ],
       raw: Object.fromEntries(samples),
     },
     options.results,
   );
-}
-
-/** GFLOP/s of the rows that a case has more than the case it names in `less`. */
-function additional(entry, all, samples, unit) {
-  if (unit !== 'GFLOP/s' || !all.some(({ less }) => less)) return [];
-  if (entry.less === undefined) return [''];
-  const base = all.find(({ name }) => name === entry.less);
-  const times = samples.get(entry.name).map((time, round) => time - samples.get(base.name)[round]);
-  return [(entry.operations - base.operations) / median(times) / 1e6];
 }

@@ -1,6 +1,6 @@
 /** Starts the contestants that this machine has, and says why others are missing. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Contestant } from './contestant.mjs';
@@ -8,7 +8,7 @@ import { benchmarks, cache } from './paths.mjs';
 
 export const peerOptions = {
   checkpoint: { type: 'string' },
-  peers: { type: 'string', default: 'onnxruntime,torch' },
+  peers: { type: 'string', default: 'onnxruntime,transformers.js,torch,torch compiled' },
   python: { type: 'string', default: process.env.SIGLIP2_BENCHMARK_PYTHON ?? 'python3' },
 };
 
@@ -80,26 +80,48 @@ export async function startContestants(settings, options) {
 }
 
 const known = {
-  async onnxruntime({ checkpoint, tower }, { python }) {
-    if (tower !== 'vision') return { missing: 'only the vision graph is exported' };
-    if (!existsSync(path.join(cache, 'peers', 'node_modules', 'onnxruntime-node')))
-      return { missing: 'run node benchmarks/peers/install.mjs' };
-    const graph = path.join(cache, 'graphs', `${path.basename(checkpoint)}.onnx`);
-    if (!existsSync(graph)) {
-      const reason = lacksTorch(python);
-      if (reason !== undefined) return { missing: `exporting the graph needs torch; ${reason}` };
-      mkdirSync(path.dirname(graph), { recursive: true });
-      process.stderr.write(`exporting ${graph}\n`);
-      const { status, stderr } = spawnSync(python, [peerFile('export_vision_onnx.py'), checkpoint, graph], {
-        encoding: 'utf8',
-      });
-      if (status !== 0) throw new Error(`the vision graph could not be exported:\n${stderr.slice(-2000)}`);
-    }
-    return { command: process.execPath, args: [peerFile('onnxruntime.mjs')], extra: { graph } };
+  async onnxruntime(settings, options) {
+    if (!installed('onnxruntime-node')) return { missing: notInstalled };
+    const found = exportedGraph(settings, options);
+    return found.missing ? found : { ...nodeProgram('onnxruntime.mjs'), extra: { graph: found.graph } };
+  },
+
+  async 'transformers.js'(settings, options) {
+    if (!installed('@huggingface/transformers')) return { missing: notInstalled };
+    const found = exportedGraph(settings, options);
+    return found.missing ? found : { ...nodeProgram('transformers_js.mjs'), extra: { graph: found.graph } };
   },
 
   torch: async (_settings, options) => torchProgram('torch_towers.py', options),
+
+  async 'torch compiled'(_settings, options) {
+    const { error } = spawnSync('g++', ['--version']);
+    if (error !== undefined) return { missing: 'torch.compile needs g++' };
+    return { ...torchProgram('torch_towers.py', options), extra: { compiled: true } };
+  },
 };
+
+const nodeProgram = (file) => ({ command: process.execPath, args: [peerFile(file)] });
+const installed = (name) => existsSync(path.join(cache, 'peers', 'node_modules', name));
+const notInstalled = 'run node benchmarks/peers/install.mjs';
+
+/** The vision tower as an ONNX graph, exported when it is not in the cache; or in `missing`, why there is none. */
+function exportedGraph({ checkpoint, tower }, { python }) {
+  if (tower !== 'vision') return { missing: 'only the vision graph is exported' };
+  const { model_type: type } = JSON.parse(readFileSync(path.join(checkpoint, 'config.json'), 'utf8'));
+  if (type !== 'siglip') return { missing: 'only graphs of fixed resolution are exported' };
+  const graph = path.join(cache, 'graphs', `${path.basename(checkpoint)}.onnx`);
+  if (existsSync(graph)) return { graph };
+  const reason = lacksTorch(python);
+  if (reason !== undefined) return { missing: `exporting the graph needs torch; ${reason}` };
+  mkdirSync(path.dirname(graph), { recursive: true });
+  process.stderr.write(`exporting ${graph}\n`);
+  const { status, stderr } = spawnSync(python, [peerFile('export_vision_onnx.py'), checkpoint, graph], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`the vision graph could not be exported:\n${stderr.slice(-2000)}`);
+  return { graph };
+}
 
 function lacksTorch(python) {
   const { status, error, stderr } = spawnSync(python, ['-c', 'import torch, transformers'], { encoding: 'utf8' });

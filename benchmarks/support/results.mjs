@@ -68,7 +68,8 @@ function toMarkdown(result, machine, date, limits) {
   return lines.join('\n');
 }
 
-function toTable({ columns, rows }) {
+/** Lines of a Markdown table; numbers get three significant digits. */
+export function toTable({ columns, rows }) {
   const text = rows.map((row) => row.map((cell) => (typeof cell === 'number' ? format(cell) : cell)));
   return [columns, columns.map((_, i) => (i === 0 ? '---' : '---:')), ...text].map((row) => `| ${row.join(' | ')} |`);
 }

@@ -4,7 +4,7 @@ import { median, spread } from './statistics.mjs';
 
 /**
  * How long to measure: rounds, of which `hurried` are enough when the time is up; `spread`, the width of the middle 60 %
- * that counts as steady; how long a contestant's turn is, and the pause before it.
+ * that counts as steady; how long a contestant's turn is, how many calls it has at least, and the pause before it.
  */
 export const thorough = {
   rounds: { hurried: 3, least: 5, most: 25 },
@@ -29,7 +29,8 @@ export const quick = {
  *   `cpuMilliseconds` of all
  * @param plan `thorough`, `quick` or one like them
  * @returns by contestant's name, one number a round: `samples`, milliseconds of one repeat (the median of the round's), and
- *   `cpu`, milliseconds of work of all threads for one repeat; and the number of `rounds`
+ *   `cpu`, milliseconds of work of all threads for one repeat; `calls`, milliseconds of every repeat of all rounds; and the
+ *   number of `rounds`
  */
 export async function interleave(contestants, plan) {
   const repeats = new Map();
@@ -37,10 +38,14 @@ export async function interleave(contestants, plan) {
     let [once] = (await contestant.time(1)).milliseconds;
     // A short first call says more about caches and compilation than about the work.
     if (once < plan.roundMilliseconds) [once] = (await contestant.time(1)).milliseconds;
-    repeats.set(contestant.name, Math.max(1, Math.min(1000, Math.round(plan.roundMilliseconds / once))));
+    const fitting = Math.round(plan.roundMilliseconds / once);
+    // Slow calls are not repeated within a turn: rounds would be few.
+    const least = once < 4 * plan.roundMilliseconds ? (plan.calls ?? 1) : 1;
+    repeats.set(contestant.name, Math.max(least, Math.min(1000, fitting)));
   }
   const samples = new Map(contestants.map(({ name }) => [name, []]));
   const cpu = new Map(contestants.map(({ name }) => [name, []]));
+  const calls = new Map(contestants.map(({ name }) => [name, []]));
   const end = performance.now() + plan.seconds * 1000;
   let rounds = 0;
   const wanted = () => {
@@ -58,15 +63,19 @@ export async function interleave(contestants, plan) {
       const { milliseconds, cpuMilliseconds } = await contestant.time(count);
       samples.get(contestant.name).push(median(milliseconds));
       cpu.get(contestant.name).push(cpuMilliseconds / count);
+      calls.get(contestant.name).push(...milliseconds);
     }
     rounds++;
   }
-  return { samples, cpu, rounds };
+  return { samples, cpu, calls, rounds };
 }
 
 function steady(samples, plan) {
   return [...samples.values()].every((times) => spread(times) <= plan.spread);
 }
+
+/** A hundred calls where they take no longer than a round may: enough for the percentiles of single calls. */
+export const ofSingleCalls = (plan) => ({ ...plan, rounds: { ...plan.rounds, least: plan.rounds.most }, calls: 4 });
 
 /** The ratios of two contestants' times within each round: what both suffered in a round cancels. */
 export function pairedRatios(numerator, denominator) {

@@ -1,11 +1,28 @@
 import type { Device } from '../device.js';
-import type { Tensor } from '../kernels/index.js';
-import type { BenchDType } from './random.js';
+import type { ActivationDType, Tensor, WeightDType } from '../kernels/index.js';
+
+/** Element types that benchmarks run in. */
+export type BenchDType = WeightDType;
+
+/**
+ * Whether a benchmark in this type is of kernels with float32 activations and weights of the type: CPUs have no others.
+ */
+export function narrowsWeights(device: string, dtype: BenchDType): boolean {
+  return dtype === 'int8' || (dtype === 'bfloat16' && (device === 'cpu' || device === 'reference'));
+}
+
+/** The type of activations in a benchmark in a type. */
+export function activationType(device: string, dtype: BenchDType): ActivationDType {
+  return dtype === 'int8' || narrowsWeights(device, dtype) ? 'float32' : dtype;
+}
 
 /** What a case is made for. */
 export interface CaseSettings {
   device: Device;
-  dtype: BenchDType;
+  /** Of activations. */
+  dtype: ActivationDType;
+  /** Of weights, where it is another: see {@link KernelCase.weightTypes}. */
+  weightDtype?: WeightDType;
   /** Takes the place of the case's batch: small for the check against the oracle. */
   batch?: number;
 }
@@ -32,11 +49,13 @@ export interface KernelCase {
   cpuBatch: number;
   /** Floating-point operations that matter: no credit for padding. */
   operations(batch: number): number;
-  /** Bytes of memory that must be read and written once, for elements of `size` bytes. */
-  bytes(batch: number, size: number): number;
+  /** Bytes of memory that must be read and written once, for elements of `size` bytes, and of `weightSize` in weights. */
+  bytes(batch: number, size: number, weightSize: number): number;
   /** The batch of the check; the kernel's path must be the same. */
   checkBatch: number;
   /** Largest error of a bfloat16 result, relative to the root mean square of the output. */
   tolerance: number;
+  /** Types of weights that the kernel takes beside float32 activations, on CPUs; absent where all is of one type. */
+  weightTypes?: readonly WeightDType[];
   prepare(settings: CaseSettings): Promise<Prepared>;
 }

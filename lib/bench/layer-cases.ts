@@ -8,6 +8,7 @@ import {
   mapPool,
   mapPoolBackward,
   type Tensor,
+  type WeightDType,
 } from '../kernels/index.js';
 import type { CaseSettings, KernelCase, Prepared } from './case.js';
 import { RandomInputs } from './random.js';
@@ -16,18 +17,20 @@ const sequences = 256;
 const tokensOfSequence = 256;
 
 type Inputs = Record<string, Tensor>;
+type WeightOption = { weightDtype?: WeightDType };
 
 /** What the cases of this file share: inputs made by `make`, run by `run`. */
 function prepareWith<Made extends Inputs>(
   make: (random: RandomInputs, batch: number) => Promise<Made>,
-  run: (inputs: Made, batch: number) => Promise<Record<string, Tensor>>,
+  run: (inputs: Made, batch: number, weights: WeightOption) => Promise<Record<string, Tensor>>,
   defaultBatch: number,
 ): (settings: CaseSettings) => Promise<Prepared> {
   return async (settings) => {
     const batch = settings.batch ?? defaultBatch;
     const inputs = await make(new RandomInputs(settings.device, settings.dtype, 7), batch);
+    const { weightDtype } = settings;
     return {
-      run: () => run(inputs, batch),
+      run: () => run(inputs, batch, weightDtype === undefined ? {} : { weightDtype }),
       dispose: () => {
         for (const tensor of Object.values(inputs)) tensor.dispose();
       },
@@ -41,17 +44,19 @@ interface RowsCase<Made extends Inputs> {
   name: string;
   shape: Record<string, number | string>;
   operations(rows: number): number;
-  bytes(rows: number, size: number): number;
+  bytes(rows: number, size: number, weightSize: number): number;
   checkRows: number;
+  weightTypes?: readonly WeightDType[];
   make(random: RandomInputs, rows: number): Promise<Made>;
-  run(inputs: Made): Promise<Record<string, Tensor>>;
+  run(inputs: Made, weights: WeightOption): Promise<Record<string, Tensor>>;
 }
 
 const rows = sequences * tokensOfSequence;
 
 function rowsCase<Made extends Inputs>(each: RowsCase<Made>): KernelCase {
-  const { kernel, name, shape, operations, bytes, checkRows, make, run } = each;
+  const { kernel, name, shape, operations, bytes, checkRows, weightTypes, make, run } = each;
   return {
+    ...(weightTypes ? { weightTypes } : {}),
     kernel,
     name,
     shape: { rows, ...shape },
@@ -61,7 +66,7 @@ function rowsCase<Made extends Inputs>(each: RowsCase<Made>): KernelCase {
     bytes,
     checkBatch: checkRows,
     tolerance: 0.02,
-    prepare: prepareWith(make, run, rows),
+    prepare: prepareWith(make, (inputs, _, weights) => run(inputs, weights), rows),
   };
 }
 
@@ -90,14 +95,16 @@ function linearCase(name: string, inFeatures: number, outFeatures: number, activ
     name,
     shape: { inFeatures, outFeatures, activation },
     operations: (count) => 2 * count * inFeatures * outFeatures,
-    bytes: (count, size) => size * (count * (inFeatures + outFeatures) + inFeatures * outFeatures),
+    bytes: (count, size, weightSize) =>
+      size * count * (inFeatures + outFeatures) + weightSize * inFeatures * outFeatures,
     checkRows: 300,
+    weightTypes: ['bfloat16', 'int8'],
     make: async (random, count) => ({
       input: await random.activation([count, inFeatures]),
       weight: await random.activation([outFeatures, inFeatures], inFeatures ** -0.5),
       bias: random.parameter([outFeatures]),
     }),
-    run: (inputs) => linear({ ...inputs, activation }),
+    run: (inputs, weights) => linear({ ...inputs, activation, ...weights }),
   });
 }
 
@@ -107,14 +114,16 @@ function linearBackwardCase(name: string, inFeatures: number, outFeatures: numbe
     name,
     shape: { inFeatures, outFeatures },
     operations: (count) => 4 * count * inFeatures * outFeatures,
-    bytes: (count, size) => size * 2 * count * (inFeatures + outFeatures) + (size + 4) * inFeatures * outFeatures,
+    bytes: (count, size, weightSize) =>
+      size * 2 * count * (inFeatures + outFeatures) + (weightSize + 4) * inFeatures * outFeatures,
     checkRows: 300,
+    weightTypes: ['bfloat16'],
     make: async (random, count) => ({
       input: await random.activation([count, inFeatures]),
       weight: await random.activation([outFeatures, inFeatures], inFeatures ** -0.5),
       gradOutput: await random.activation([count, outFeatures]),
     }),
-    run: (inputs) => linearBackward(inputs),
+    run: (inputs, { weightDtype }) => linearBackward(weightDtype === 'bfloat16' ? { ...inputs, weightDtype } : inputs),
   });
 }
 

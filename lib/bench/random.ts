@@ -1,7 +1,7 @@
 /** Random inputs of benchmarks: normally distributed, never zeros, the same for the same seed. */
 
 import type { Device } from '../device.js';
-import { convert, Tensor } from '../kernels/index.js';
+import { type ActivationDType, convert, Tensor } from '../kernels/index.js';
 
 const blockSize = 1 << 20;
 
@@ -24,17 +24,14 @@ function normalBlock(seed: number): Float32Array {
   return values;
 }
 
-/** Element types that benchmarks run in. */
-export type BenchDType = 'float32' | 'bfloat16';
-
 /** Makes the inputs of one benchmark. */
 export class RandomInputs {
   readonly #block: Float32Array;
   readonly #device: Device;
-  readonly #dtype: BenchDType;
+  readonly #dtype: ActivationDType;
   #next = 0;
 
-  constructor(device: Device, dtype: BenchDType, seed: number) {
+  constructor(device: Device, dtype: ActivationDType, seed: number) {
     this.#block = normalBlock(seed);
     this.#device = device;
     this.#dtype = dtype;
@@ -60,7 +57,7 @@ export class RandomInputs {
     return Tensor.from(this.values(count, deviation), shape, { device: this.#device });
   }
 
-  /** A tensor of the benchmark's type: activations. */
+  /** A tensor of the type of activations. */
   async activation(shape: number[], deviation = 1): Promise<Tensor> {
     return this.toActivation(this.parameter(shape, deviation));
   }

@@ -1,7 +1,7 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import type { BenchDType } from './case.js';
 import type { BenchMachine } from './machine.js';
-import type { BenchDType } from './random.js';
 import type { Roof } from './roof.js';
 import type { Measurement } from './run.js';
 
@@ -23,6 +23,11 @@ export function significant(value: number): string {
   if (!Number.isFinite(value)) return String(value);
   const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value) || 1)));
   return value.toFixed(Math.min(digits, 6));
+}
+
+/** A roof in words. */
+export function describeRoof({ teraflops, arithmetic, gigabytesPerSecond }: Roof): string {
+  return `${significant(teraflops)} TFLOP/s in ${arithmetic}, ${significant(gigabytesPerSecond)} GB/s in a copy`;
 }
 
 /** Names of the columns of {@link rowOf}. */
@@ -68,7 +73,7 @@ function toMarkdown(result: BenchResult): string {
     '',
     `Medians of ${result.repeats} runs; spread is from the 20 % to the 80 % quantile of the cold runs; cold: caches flushed before every run.`,
     'TFLOP/s, GB/s and the fraction of the floor are of the cold median. The floor is operations or bytes, whichever takes',
-    `longer, against what this device reached in this run: ${significant(roof.teraflops)} TFLOP/s in a large product, ${significant(roof.gigabytesPerSecond)} GB/s in a copy.`,
+    `longer, against what this device reached in this run: ${describeRoof(roof)}.`,
     'The error is the largest of any output against the double-precision oracle, relative to its root mean square.',
     '',
     line(columns),

@@ -2,8 +2,7 @@
 import type { Device } from '../device.js';
 import { Tensor } from '../kernels/index.js';
 import { timeKernel } from '../kernels/timing.js';
-import type { KernelCase } from './case.js';
-import type { BenchDType } from './random.js';
+import { activationType, type BenchDType, type CaseSettings, type KernelCase, narrowsWeights } from './case.js';
 import { floorOf, type Roof } from './roof.js';
 import { type Summary, summarize } from './statistics.js';
 
@@ -29,7 +28,14 @@ export interface Measurement {
   samples: { cold: number[]; warm: number[] };
 }
 
-const float32Tolerance = 1e-3;
+/** Largest errors relative to the root mean square of the output, for types whose error is the same in all kernels. */
+const tolerances = { float32: 1e-3, int8: 0.15 };
+const sizes = { float32: 4, bfloat16: 2, int8: 1 };
+
+function settingsOf(device: Device, dtype: BenchDType): CaseSettings {
+  const settings = { device, dtype: activationType(device, dtype) };
+  return narrowsWeights(device, dtype) ? { ...settings, weightDtype: dtype } : settings;
+}
 
 /**
  * The largest difference between two outputs, relative to the root mean square of the expected one.
@@ -51,10 +57,7 @@ function relativeError(name: string, actual: Float32Array, expected: Float32Arra
 /** Compares a case with the oracle at its small batch; returns the largest relative error. */
 async function check(each: KernelCase, device: Device, dtype: BenchDType): Promise<number> {
   const outputs = [];
-  for (const settings of [
-    { device, dtype },
-    { device: 'reference' as Device, dtype: 'float32' as const },
-  ]) {
+  for (const settings of [settingsOf(device, dtype), settingsOf('reference', 'float32')]) {
     const prepared = await each.prepare({ ...settings, batch: each.checkBatch });
     const result = await prepared.run();
     const values: Record<string, Float32Array> = {};
@@ -73,7 +76,7 @@ async function check(each: KernelCase, device: Device, dtype: BenchDType): Promi
       worst,
       relativeError(`${each.kernel}, ${each.name}, ${name}`, actual[name] as Float32Array, values),
     );
-  const tolerance = dtype === 'float32' ? float32Tolerance : each.tolerance;
+  const tolerance = dtype === 'bfloat16' ? each.tolerance : tolerances[dtype];
   if (worst > tolerance)
     throw new Error(`${each.kernel}, ${each.name}: the error is ${worst.toExponential(1)}, allowed is ${tolerance}`);
   return worst;
@@ -88,7 +91,7 @@ export async function measure(
   const error = await check(each, device, dtype);
   settings.signal.throwIfAborted();
   const batch = onCpu ? each.cpuBatch : each.batch;
-  const prepared = await each.prepare({ device, dtype, batch });
+  const prepared = await each.prepare({ ...settingsOf(device, dtype), batch });
   const samples = { cold: [] as number[], warm: [] as number[] };
   try {
     for (const temperature of ['warm', 'cold'] as const) {
@@ -102,7 +105,8 @@ export async function measure(
   }
   const cold = summarize(samples.cold);
   const operations = each.operations(batch);
-  const bytes = each.bytes(batch, dtype === 'float32' ? 4 : 2);
+  const size = sizes[activationType(device, dtype)];
+  const bytes = each.bytes(batch, size, sizes[dtype]);
   const floorMilliseconds = floorOf(operations, bytes, roof);
   return {
     kernel: each.kernel,

@@ -1,10 +1,12 @@
 // The operations as functions of tensors: `kernelName({ tensors and options })`, each returning a promise of new
 // tensors. Contracts are in ops/NAME/NAME.h; options common to all: `threads`.
+#include <chrono>
 #include <cstring>
 
 #include "addon/attention_arguments.h"
 #include "addon/image_arguments.h"
 #include "addon/kernel_arguments.h"
+#include "cpu/arithmetic_roof.h"
 #include "ops/convert/convert.h"
 #include "ops/gelu/gelu.h"
 #include "ops/l2_normalize/l2_normalize.h"
@@ -250,6 +252,29 @@ Napi::Value run_patchify(const Napi::CallbackInfo& info) {
   });
 }
 
+// arithmeticRoof({ dtype, turns, threads }): see cpu/arithmetic_roof.h, and the milliseconds it took
+Napi::Value run_arithmetic_roof(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    KernelArguments arguments(info);
+    const DType type = to_compute_dtype(arguments.get("dtype"));
+    const std::int64_t turns = to_integer(arguments.get("turns"), "turns", 1, std::int64_t{1} << 40);
+    const int threads = arguments.threads();
+    Executor& executor = find_device("cpu").executor();
+    return Environment::of(info.Env()).submit(info.Env(), executor, nullptr, [=]() -> Finish {
+      const auto began = std::chrono::steady_clock::now();
+      const cpu::ArithmeticRoof roof = cpu::run_arithmetic_roof(type, turns, threads);
+      const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - began;
+      return [=](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("instruction", roof.instruction);
+        object.Set("operations", roof.operations);
+        object.Set("milliseconds", elapsed.count());
+        return object;
+      };
+    });
+  });
+}
+
 }  // namespace
 
 void add_kernel_functions(Napi::Env env, Napi::Object exports) {
@@ -267,6 +292,7 @@ void add_kernel_functions(Napi::Env env, Napi::Object exports) {
   add("positionEmbedding", run_position_embedding);
   add("tokenEmbedding", run_token_embedding);
   add("naflexPatchify", run_patchify);
+  add("arithmeticRoof", run_arithmetic_roof);
 }
 
 }  // namespace siglip2::addon

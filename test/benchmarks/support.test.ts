@@ -7,7 +7,8 @@ import { fixtures } from '../support/golden.js';
 
 const support = async (name: string) => import(path.join(fixtures, '..', '..', 'benchmarks', 'support', `${name}.mjs`));
 const { compareRows, distinctRows, identical } = await support('compare');
-const { interleave, pairedRatios } = await support('timing');
+const { interleave, ofSingleCalls, pairedRatios } = await support('timing');
+const { drawGrids, mixes } = await support('pictures');
 const { quantile, spread } = await support('statistics');
 const { Contestant } = await support('contestant');
 const { format, report } = await support('results');
@@ -97,8 +98,44 @@ describe('interleave', () => {
     expect((await interleave([restless], plan)).rounds).toBe(6);
   });
 
+  it('repeats a call for its percentiles unless it is slow, and keeps every one', async () => {
+    const [quick, slow] = [fake('quick', [], [20]), fake('slow', [], [50])];
+    const { samples, calls, rounds } = await interleave([quick, slow], ofSingleCalls(plan));
+    expect(rounds).toBe(6);
+    expect(calls.get('quick')).toEqual(new Array(24).fill(20));
+    expect(calls.get('slow')).toEqual(new Array(6).fill(50));
+    expect(samples.get('quick')).toHaveLength(6);
+  });
+
   it('makes fewer rounds when the time is up', async () => {
     expect((await interleave([fake('a', [], [5])], { ...plan, seconds: 0 })).rounds).toBe(2);
+  });
+});
+
+describe('drawGrids', () => {
+  const drawn = Object.entries(mixes as Record<string, { most: number }>).map(
+    ([name, mix]) => [name, mix, drawGrids(mix, 400, 16, 7)] as const,
+  );
+
+  it.each(drawn)('%s: fits the padded length, the same for the same seed', (_, mix, grids) => {
+    const tokens = grids.map(([rows, columns]: [number, number]) => rows * columns);
+    expect(Math.max(...tokens)).toBeLessThanOrEqual(mix.most);
+    expect(Math.min(...tokens)).toBeGreaterThanOrEqual(1);
+    expect(drawGrids(mix, 400, 16, 7)).toEqual(grids);
+    expect(drawGrids(mix, 400, 16, 8)).not.toEqual(grids);
+    const landscape = grids.filter(([rows, columns]: [number, number]) => columns > rows).length;
+    expect(landscape).toBeGreaterThan(120); // 52 of 100 have such a ratio
+    expect(landscape).toBeLessThan(280);
+  });
+
+  it('fills the budget with enlarged pictures only', () => {
+    const share = drawn.map(
+      ([, { most }, grids]) =>
+        grids.reduce((sum: number, [rows, columns]: [number, number]) => sum + rows * columns, 0) / (most * 400),
+    );
+    expect(share[0]).toBeGreaterThan(0.9);
+    expect(share[1]).toBeLessThan(0.8);
+    expect(share[2]).toBeLessThan(0.65); // (128 + 256 + 576 + 784 + 1024) / 5 of 1024 is 0.54
   });
 });
 

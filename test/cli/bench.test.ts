@@ -28,6 +28,31 @@ describe('siglip2 bench', () => {
     expect(dtype.stderr).toContain('int4');
   });
 
+  it.each([
+    ['bfloat16', ['linear', 'linearBackward'], 0.02],
+    ['int8', ['linear'], 0.15],
+  ])(
+    'measures products with weights in %s on a CPU, and says what it leaves out',
+    async (dtype, kernels, most) => {
+      const args = ['bench', 'linear', 'layerNorm', '--device', 'cpu', '--dtype', dtype, '--repeats', '3', '--json'];
+      const result = await siglip2(args);
+      expect(result.code, result.stderr).toBe(0);
+      expect(result.stderr).toMatch(new RegExp(`left out, for want of a form in ${dtype} on cpu: .*layerNorm`));
+      const document = documentOf<BenchResult>(result);
+      expect(document).toMatchObject({ dtype, failures: [] });
+      expect(document.roof.arithmetic).toMatch(/ps|pmaddwd|vpdpbusd/);
+      expect([...new Set(document.measurements.map(({ kernel }) => kernel))]).toEqual(kernels);
+      for (const { error } of document.measurements) {
+        expect(error).toBeGreaterThan(1e-3); // rounded indeed
+        expect(error).toBeLessThan(most);
+      }
+      const none = await siglip2(['bench', 'layerNorm', '--device', 'cpu', '--dtype', dtype]);
+      expect(none.code).toBe(2);
+      expect(none.stderr).toContain(`none of these cases can be measured in ${dtype} on cpu`);
+    },
+    300_000,
+  );
+
   it('measures, checks and writes', async () => {
     const folder = temporaryFolder();
     const result = await siglip2([

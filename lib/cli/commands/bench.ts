@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
+import { type BenchDType, type KernelCase, narrowsWeights } from '../../bench/case.js';
 import { allCases } from '../../bench/cases.js';
 import { describeBenchMachine } from '../../bench/machine.js';
-import type { BenchDType } from '../../bench/random.js';
-import { type BenchResult, columns, rowOf, significant, writeResult } from '../../bench/report.js';
+import { type BenchResult, columns, describeRoof, rowOf, writeResult } from '../../bench/report.js';
 import { measureRoof } from '../../bench/roof.js';
 import { type Measurement, measure } from '../../bench/run.js';
 import { type Device, resolveDevice } from '../../device.js';
@@ -30,7 +30,7 @@ export function addBench(program: Command): void {
     )
     .argument('[words...]', 'only cases whose kernel or shape has one of these words');
   addDeviceOptions(command)
-    .option('--dtype <type>', 'float32 or bfloat16 (default: bfloat16 on a GPU, float32 on a CPU)')
+    .option('--dtype <type>', 'float32, bfloat16 or, on a CPU, int8 (default: bfloat16 on a GPU, float32 on a CPU)')
     .option('--repeats <n>', 'runs that are measured, of each case', integer(3, 1000), 20)
     .option('--out <folder>', 'write the result there, as JSON and Markdown')
     .option('--list', 'show the cases, measure nothing');
@@ -40,25 +40,26 @@ export function addBench(program: Command): void {
 Examples:
   siglip2 bench
   siglip2 bench attention --dtype bfloat16 --out results
-  siglip2 bench sigmoidLoss So400m --device cpu`,
+  siglip2 bench sigmoidLoss So400m --device cpu
+  siglip2 bench linear --device cpu --dtype int8`,
   );
   runs(command, benchCommand);
 }
 
 async function benchCommand(context: Context, options: BenchOptions, words: string[]): Promise<number> {
   const { terminal, signal } = context;
-  const chosen = allCases().filter(
+  const named = allCases().filter(
     ({ kernel, name }) =>
       words.length === 0 || words.some((word) => `${kernel} ${name}`.toLowerCase().includes(word.toLowerCase())),
   );
-  if (chosen.length === 0)
+  if (named.length === 0)
     throw new UsageError(`no case has the words ${words.join(', ')}`, 'siglip2 bench --list shows all cases');
   if (options.list === true) {
     if (terminal.settings.json)
-      terminal.document(chosen.map(({ kernel, name, shape, batch }) => ({ kernel, name, shape, batch })));
+      terminal.document(named.map(({ kernel, name, shape, batch }) => ({ kernel, name, shape, batch })));
     terminal.print(
       table(
-        chosen.map(({ kernel, name, batch }) => [kernel, name, String(batch)]),
+        named.map(({ kernel, name, batch }) => [kernel, name, String(batch)]),
         '<<>',
       ),
     );
@@ -67,8 +68,13 @@ async function benchCommand(context: Context, options: BenchOptions, words: stri
   const device = resolveDevice('--device', options.device);
   const facts = devices().find(({ name }) => name === device);
   const onCpu = facts?.kind !== 'cuda';
-  const dtype = benchDType(options.dtype, onCpu);
+  const dtype = benchDType(options.dtype, device, onCpu);
+  const chosen = casesOf(named, device, dtype);
+  if (chosen.length === 0)
+    throw new UsageError(`none of these cases can be measured in ${dtype} on ${device}`, 'siglip2 bench --help');
   if (onCpu) terminal.notice(`measuring on ${device}, with smaller batches: no GPU is used`);
+  if (chosen.length < named.length)
+    terminal.notice(`left out, for want of a form in ${dtype} on ${device}: ${kernelsOf(named, chosen)}`);
 
   const progress = new Progress(terminal, 'measuring', { total: chosen.length, unit: 'kernels' });
   const result: BenchResult = {
@@ -77,7 +83,7 @@ async function benchCommand(context: Context, options: BenchOptions, words: stri
     dtype,
     repeats: options.repeats,
     machine: describeBenchMachine(undefined),
-    roof: { gigabytesPerSecond: 0, teraflops: 0 },
+    roof: { gigabytesPerSecond: 0, teraflops: 0, arithmetic: '' },
     measurements: [],
     failures: [],
   };
@@ -104,17 +110,28 @@ async function benchCommand(context: Context, options: BenchOptions, words: stri
   }
   result.machine = describeBenchMachine(onCpu ? undefined : Number(device.split(':')[1] ?? 0));
   if (terminal.settings.json) terminal.document(result);
-  const { roof } = result;
-  terminal.print(
-    `${result.description}, ${dtype}; in this run ${significant(roof.teraflops)} TFLOP/s in a large product, ${significant(roof.gigabytesPerSecond)} GB/s in a copy\n`,
-  );
+  terminal.print(`${result.description}, ${dtype}; in this run ${describeRoof(result.roof)}\n`);
   terminal.print(table([columns, ...result.measurements.map(rowOf)], '<<>>>>>>>>'));
   if (options.out !== undefined) terminal.print(`\n${writeResult(result, options.out)}.{json,md}`);
   return result.failures.length > 0 ? exitCodes.failure : exitCodes.success;
 }
 
-function benchDType(dtype: CommonOptions['dtype'], onCpu: boolean): BenchDType {
+/** The cases that a device can run in a type. */
+function casesOf(cases: KernelCase[], device: string, dtype: BenchDType): KernelCase[] {
+  return narrowsWeights(device, dtype) ? cases.filter(({ weightTypes }) => weightTypes?.includes(dtype)) : cases;
+}
+
+/** Kernels of which `cases` has more than `chosen`, in words. */
+function kernelsOf(cases: KernelCase[], chosen: KernelCase[]): string {
+  return [...new Set(cases.filter((each) => !chosen.includes(each)).map(({ kernel }) => kernel))].join(', ');
+}
+
+function benchDType(dtype: CommonOptions['dtype'], device: string, onCpu: boolean): BenchDType {
   if (dtype === undefined || dtype === 'auto') return onCpu ? 'float32' : 'bfloat16';
-  if (dtype === 'float32' || dtype === 'bfloat16') return dtype;
-  throw new UsageError(`--dtype: expected float32 or bfloat16, got ${dtype}`, 'siglip2 bench --help');
+  const known = device === 'cpu' ? ['float32', 'bfloat16', 'int8'] : ['float32', 'bfloat16'];
+  if (known.includes(dtype)) return dtype as BenchDType;
+  throw new UsageError(
+    `--dtype: expected one of ${known.join(', ')} on ${device}, got ${dtype}`,
+    'siglip2 bench --help',
+  );
 }
