@@ -29,17 +29,27 @@ export const mixes = {
   },
 };
 
+/** `count` numbers from 0 to 1, one in each of as many equal parts, shuffled: few pictures are a fair sample as well. */
+function spreadNumbers(count, next) {
+  const numbers = Array.from({ length: count }, (_, i) => (i + (next() + 0.5) / 4294967296) / count);
+  for (let i = count - 1; i > 0; i--) {
+    const other = next() % (i + 1);
+    [numbers[i], numbers[other]] = [numbers[other], numbers[i]];
+  }
+  return numbers;
+}
+
 /**
  * Grids of patches, rows and columns, of `count` pictures of a mix. The longer side is from 64 to 2048 pixels, every
  * octave as often.
  */
 export function drawGrids(mix, count, patchSize, seed) {
   const next = generator(seed);
-  const uniform = () => (next() + 0.5) / 4294967296;
-  return Array.from({ length: count }, () => {
-    const ratio = aspectRatios[Math.floor(uniform() * aspectRatios.length)];
-    const longer = 64 * 32 ** uniform();
-    const budget = mix.budget(uniform());
+  const [ratios, sides, budgetsDrawn] = [0, 1, 2].map(() => spreadNumbers(count, next));
+  return ratios.map((share, i) => {
+    const ratio = aspectRatios[Math.floor(share * aspectRatios.length)];
+    const longer = 64 * 32 ** sides[i];
+    const budget = mix.budget(budgetsDrawn[i]);
     const [width, height] = ratio > 1 ? [longer, longer / ratio] : [longer * ratio, longer];
     const own = Math.floor(width / patchSize) * Math.floor(height / patchSize);
     const patches = mix.enlarge ? budget : Math.min(budget, Math.max(1, own));
