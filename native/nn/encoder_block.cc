@@ -35,7 +35,8 @@ void Offsets::append(std::int64_t length) {
 
 void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
               const MatrixView& grad_input) {
-  if (layer.grad_weight != nullptr) pass.linear_backward({input, grad_output, layer.grad_weight, layer.grad_bias});
+  if (layer.grad_weight != nullptr)
+    pass.linear_backward({input, grad_output, layer.grad_weight, layer.grad_bias, layer.weight.dtype});
   if (grad_input.data != nullptr)
     pass.linear({grad_output, layer.transposed, nullptr, Activation::kNone, {}, grad_input});
 }
