@@ -78,7 +78,7 @@ it.each(['float32', 'bfloat16'] as const)(
     await pending;
     const trained = await recall();
     // 60 scenes: chance is 0.017, one attribute alone gives at most 0.17. This seed reaches 0.7 in both types.
-      expect(held.length).toBe(60);
+    expect(held.length).toBe(60);
     expect(Math.max(...untrained)).toBeLessThan(0.1);
     expect(Math.min(...trained)).toBeGreaterThan(0.5);
   },

@@ -98,6 +98,22 @@ describe('a step', () => {
     }
   });
 
+  it('multiplies in bfloat16 for gradients of weights, too', async () => {
+    // Of a layer that one row goes through they are single products: of two bfloat16 numbers in 16 bits.
+    const share = async (dtype: 'float32' | 'bfloat16') => {
+      using trainer = await tinyTrainer({ dtype });
+      const { gradients } = await trainer.gradients(madeUpBatch(trainer, 1));
+      return ['text_model.head.weight', 'vision_model.head.attention.out_proj.weight'].map((name) => {
+        const { data } = gradients.get(name)!;
+        expect(data.some((value) => value !== 0)).toBe(true);
+        const words = new Uint32Array(data.buffer, data.byteOffset, data.length);
+        return words.filter((bits) => (bits & 0xff) === 0).length / words.length;
+      });
+    };
+    expect(await share('bfloat16')).toEqual([1, 1]);
+    expect(Math.max(...(await share('float32')))).toBeLessThan(0.2);
+  });
+
   it.each(['float32', 'bfloat16'] as const)('gives the same bits with checkpointing in %s', async (dtype) => {
     expect(parameterDistance(await train({ dtype, checkpointing: true }, 5), await train({ dtype }, 5))).toBe(0);
   });
