@@ -49,7 +49,8 @@ function typesOf(device: string, purpose: Purpose): DType[] {
   if (device.startsWith('cuda')) return ['bfloat16', 'float32'];
   if (device === 'simt') return ['float32', 'bfloat16'];
   // CPUs have other types for the operands of a model's products alone.
-  return purpose === 'compute' ? ['float32', 'bfloat16', 'int8'] : ['float32'];
+  if (purpose === 'patchify') return ['float32'];
+  return purpose === 'compute' ? ['float32', 'bfloat16', 'int8'] : ['float32', 'bfloat16'];
 }
 
 /**

@@ -21,12 +21,15 @@ def is_kernel(name, parameter):
 
 
 class Training:
-    def load(self, checkpoint, threads, optimizer, **_):
+    def load(self, checkpoint, threads, optimizer, dtype="float32", weights="float32", **_):
+        """`dtype` of computation: in bfloat16 under autocast, or without it where the `weights` are bfloat16, too."""
         torch.set_num_threads(threads)
+        self.autocast = dtype != weights
+        self.type = getattr(torch, weights)
         with open(f"{checkpoint}/config.json", encoding="utf-8") as file:
             naflex = json.load(file)["model_type"] == "siglip2"
         family = transformers.Siglip2Model if naflex else transformers.SiglipModel
-        self.model = family.from_pretrained(checkpoint, dtype=torch.float32).train()
+        self.model = family.from_pretrained(checkpoint, dtype=self.type).train()
         self.clip_norm = optimizer["clipNorm"]
         named = list(self.model.named_parameters())
         # AdamW multiplies the decay by the learning rate; the recipe does not.
@@ -42,15 +45,16 @@ class Training:
         )
         attention = self.model.config.vision_config._attn_implementation
         versions = f"PyTorch {torch.__version__}, transformers {transformers.__version__}"
-        return {"description": f"{versions}, eager, {attention} attention, torch.optim.AdamW"}
+        types = f"{dtype} by autocast, weights in {weights}" if self.autocast else f"all in {dtype}"
+        return {"description": f"{versions}, eager, {types}, {attention} attention, torch.optim.AdamW"}
 
     def input(self, kind, shape, files):
         arrays = read_arrays(files)
         self.arguments = {"input_ids": arrays["inputIds"].reshape(shape[0], -1)}
         if kind == "pixels":
-            self.arguments["pixel_values"] = arrays["pixelValues"].reshape(shape)
+            self.arguments["pixel_values"] = arrays["pixelValues"].reshape(shape).to(self.type)
         else:
-            self.arguments["pixel_values"] = arrays["patches"].reshape(shape)
+            self.arguments["pixel_values"] = arrays["patches"].reshape(shape).to(self.type)
             self.arguments["pixel_attention_mask"] = arrays["mask"].reshape(shape[:2])
             self.arguments["spatial_shapes"] = arrays["spatialShapes"].reshape(-1, 2)
         return {}
@@ -59,7 +63,9 @@ class Training:
         """Leaves gradients in the parameters; returns the loss and the seconds of forward and backward pass."""
         start = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = sigmoid_loss(self.model(**self.arguments).logits_per_text)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            logits = self.model(**self.arguments).logits_per_text
+        loss = sigmoid_loss(logits.float())
         middle = time.perf_counter()
         loss.backward()
         return loss, [middle - start, time.perf_counter() - middle]
@@ -78,7 +84,8 @@ class Training:
         loss, _ = self.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters()])
         named = dict(self.model.named_parameters())
-        return torch.cat([torch.stack([loss.detach(), norm]), *[named[name].grad.flatten() for name in parameters]])
+        some = [named[name].grad.float().flatten() for name in parameters]
+        return torch.cat([torch.stack([loss.detach(), norm.float()]), *some])
 
     def run(self, output, part, parameters=()):
         self.parts = []

@@ -45,7 +45,10 @@ export interface ParameterGroup {
 /** Options of `Trainer.create`. */
 export interface TrainerOptions {
   device?: Device;
-  /** Type of computation, bfloat16 on GPUs only; master weights and gradients stay float32. Default float32. */
+  /**
+   * Type of computation: on CPUs, of the operands of layers' products alone. Master weights, gradients of parameters and
+   * moments are float32. Default float32.
+   */
   dtype?: 'float32' | 'bfloat16';
   /** CPU: default all cores available to the process. */
   threads?: number;

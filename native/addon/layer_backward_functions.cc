@@ -26,7 +26,8 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
     if (weight->shape != weight_shape)
       throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
     const auto grad_output = arguments.activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
-    const auto packed = std::make_shared<PackedOnce>(weight, arguments.type("weightDtype", input->dtype), true);
+    const DType weight_type = arguments.type("weightDtype", input->dtype);
+    const auto packed = std::make_shared<PackedOnce>(weight, weight_type, true);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
       const auto grad_input = new_tensor(device, input->shape, input->dtype);
@@ -37,9 +38,9 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
       product.weight = packed->get(device, context);
       product.output = matrix(*grad_input);
       linear(table, context, product);
-      linear_backward(
-          table, context,
-          {matrix(*input), matrix(*grad_output), grad_weight->buffer.as<float>(), grad_bias->buffer.as<float>()});
+      linear_backward(table, context,
+                      {matrix(*input), matrix(*grad_output), grad_weight->buffer.as<float>(),
+                       grad_bias->buffer.as<float>(), weight_type});
       return {{"gradInput", grad_input}, {"gradWeight", grad_weight}, {"gradBias", grad_bias}};
     });
   });

@@ -19,17 +19,13 @@ std::string describe_shape(const Range& shape) {
   return text + "]";
 }
 
-bool has_activations_in(const OpTable& table, DType type) {
-  return (table.activation_types >> static_cast<int>(type) & 1u) != 0;
-}
-
 }  // namespace
 
 CheckpointParameters::CheckpointParameters(Device& device, DType type, std::shared_ptr<const Checkpoint> checkpoint,
                                            int threads, std::shared_ptr<const CancelToken> cancel)
     : device_(device),
       weight_type_(type),
-      activation_type_(has_activations_in(device.table(), type) ? type : DType::kFloat32),
+      activation_type_(activation_type_for(device.table(), type)),
       checkpoint_(std::move(checkpoint)),
       cancel_(std::move(cancel)),
       context_(device.context(threads)) {}

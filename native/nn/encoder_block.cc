@@ -42,7 +42,8 @@ void Offsets::append(std::int64_t length) {
 
 void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
               const MatrixView& grad_input) {
-  if (layer.grad_weight != nullptr) pass.linear_backward({input, grad_output, layer.grad_weight, layer.grad_bias});
+  if (layer.grad_weight != nullptr)
+    pass.linear_backward({input, grad_output, layer.grad_weight, layer.grad_bias, layer.weight.dtype});
   if (grad_input.data != nullptr)
     pass.linear({grad_output, layer.transposed, nullptr, Activation::kNone, {}, grad_input});
 }
@@ -107,8 +108,8 @@ bool EncoderBlock::trainable() const {
          out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
 }
 
-void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
-                           const MatrixView& tokens) const {
+void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const MatrixView& tokens,
+                           bool training) const {
   const Arena::Scope scope = pass.scope();
   const MatrixView normed = pass.allocate(tokens.rows, size.width);
   pass.layer_norm({tokens, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
@@ -117,7 +118,8 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
     const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
+    const DType product_type = training ? DType::kFloat32 : product_type_of(query_key_value, joint);
+    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type});
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
@@ -208,7 +210,7 @@ MatrixView Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView
     kept.inputs.push_back(current);
     if (kept.checkpointing) {
       pass.copy(output, current);
-      block.forward(pass, size, offsets, output);
+      block.forward(pass, size, offsets, output, true);
     } else {
       kept.blocks.push_back(EncoderBlock::Activations::allocate(pass, size, current));
       block.forward(pass, size, offsets, kept.blocks.back());

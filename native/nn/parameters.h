@@ -15,6 +15,12 @@
 
 namespace siglip2 {
 
+// The type that activations have where layers compute in `type`: float32 on devices that have it for the operands of
+// products alone.
+inline DType activation_type_for(const OpTable& table, DType type) {
+  return (table.activation_types >> static_cast<int>(type) & 1u) != 0 ? type : DType::kFloat32;
+}
+
 // A parameter that is used as it is stored.
 struct VectorWeights {
   const float* values = nullptr;

@@ -59,11 +59,12 @@ std::string state_name(ParameterPart part, const std::string& name) {
   return name;
 }
 
-ParameterStore::ParameterStore(Device& device, DType activation_type, std::vector<ParameterSetting> settings,
+ParameterStore::ParameterStore(Device& device, DType type, std::vector<ParameterSetting> settings,
                                ParameterSource source, bool average, int threads,
                                std::shared_ptr<const CancelToken> cancel)
     : device_(device),
-      activation_type_(activation_type),
+      weight_type_(type),
+      activation_type_(activation_type_for(device.table(), type)),
       settings_(std::move(settings)),
       source_(std::move(source)),
       average_(average),
@@ -84,7 +85,7 @@ void ParameterStore::require_memory() const {
     std::int64_t copies = 1;
     if (each.trainable) copies += average_ ? 4 : 3;
     bytes += bytes_of(count * copies);
-    if (each.shape.size() >= 2) bytes += 2 * static_cast<std::size_t>(count) * size_of(activation_type_);
+    if (each.shape.size() >= 2) bytes += 2 * static_cast<std::size_t>(count) * size_of(weight_type_);
   }
   device_.require_memory(bytes);
 }
@@ -202,17 +203,17 @@ LinearWeights ParameterStore::pack(std::vector<ConstMatrixView> parts, bool trai
   LinearWeights weights;
   PackJob job;
   derived_.push_back(
-      allocate(device_.table().packed_weight_bytes(out_features, in_features, activation_type_), bytes_.packed));
+      allocate(device_.table().packed_weight_bytes(out_features, in_features, weight_type_), bytes_.packed));
   job.packed = derived_.back().data();
   job.transposed = nullptr;
   if (trainable_tower) {
     derived_.push_back(
-        allocate(device_.table().packed_weight_bytes(in_features, out_features, activation_type_), bytes_.packed));
+        allocate(device_.table().packed_weight_bytes(in_features, out_features, weight_type_), bytes_.packed));
     job.transposed = derived_.back().data();
   }
   job.parts = std::move(parts);
-  weights.weight = {job.packed, out_features, in_features, activation_type_};
-  weights.transposed = {job.transposed, in_features, out_features, activation_type_};
+  weights.weight = {job.packed, out_features, in_features, weight_type_};
+  weights.transposed = {job.transposed, in_features, out_features, weight_type_};
   pack_jobs_.push_back(std::move(job));
   return weights;
 }
@@ -420,9 +421,9 @@ void ParameterStore::refresh() {
   const OpTable& table = device_.table();
   for (const PackJob& job : pack_jobs_) {
     const int parts = static_cast<int>(job.parts.size());
-    pack_weight(table, context_, {job.parts.data(), parts, job.packed, false, activation_type_, true});
+    pack_weight(table, context_, {job.parts.data(), parts, job.packed, false, weight_type_, true});
     if (job.transposed != nullptr)
-      pack_weight(table, context_, {job.parts.data(), parts, job.transposed, true, activation_type_, true});
+      pack_weight(table, context_, {job.parts.data(), parts, job.transposed, true, weight_type_, true});
   }
   for (const ProbeKeysArgs& job : probe_jobs_)
     probe_keys(table, context_, job);

@@ -58,9 +58,10 @@ struct OptimizerStep {
 
 class ParameterStore final : public Parameters {
  public:
-  // Throws ERR_SIGLIP_OUT_OF_MEMORY before anything is allocated when the parameters cannot fit. `average`: also keeps
-  // an exponential moving average of the weights.
-  ParameterStore(Device& device, DType activation_type, std::vector<ParameterSetting> settings, ParameterSource source,
+  // `type` is what layers compute in: that of packed weights, and of activations where the device has them in it, which
+  // are float32 otherwise. `average`: also keeps an exponential moving average of the weights. Throws
+  // ERR_SIGLIP_OUT_OF_MEMORY before anything is allocated when the parameters cannot fit.
+  ParameterStore(Device& device, DType type, std::vector<ParameterSetting> settings, ParameterSource source,
                  bool average, int threads, std::shared_ptr<const CancelToken> cancel);
 
   VectorWeights vector(const std::string& name, std::initializer_list<std::int64_t> shape) override;
@@ -155,6 +156,7 @@ class ParameterStore final : public Parameters {
   void require_memory() const;
 
   Device& device_;
+  DType weight_type_;
   DType activation_type_;
   std::vector<ParameterSetting> settings_;
   std::unordered_map<std::string, std::size_t> setting_index_;

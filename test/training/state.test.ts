@@ -28,6 +28,7 @@ async function stateOf(trainer: Trainer): Promise<Buffer> {
 
 it.each<[string, TrainerOptions]>([
   ['the defaults', {}],
+  ['products in bfloat16', { dtype: 'bfloat16' }],
   [
     'everything else',
     {
@@ -52,7 +53,7 @@ it.each<[string, TrainerOptions]>([
     await stepTo(first, 50);
     await first.save(folder, { state: { shard: 7, note: 'half way' } });
     first.dispose();
-    using second = await Trainer.resume(folder);
+    using second = await Trainer.resume(folder, options.dtype === undefined ? {} : { dtype: options.dtype });
     expect(second.stepsTaken).toBe(50);
     expect(second.savedState).toEqual({ shard: 7, note: 'half way' });
     await stepTo(second, 100);
@@ -60,6 +61,23 @@ it.each<[string, TrainerOptions]>([
   },
   120_000,
 );
+
+it('a training goes on in another type from the same float32 weights and moments', async () => {
+  using first = await create();
+  await stepTo(first, 3);
+  const folder = temporaryFolder();
+  await first.save(folder);
+  using second = await Trainer.resume(folder, { dtype: 'bfloat16' });
+  expect(second.model.dtype).toBe('bfloat16');
+  const [before, after] = [await stateOf(first), await stateOf(second)].map((file) => parseSafetensors(file).tensors);
+  for (const [name, { bytes }] of before as typeof after & object)
+    expect(after?.get(name)?.bytes.equals(bytes), name).toBe(true);
+  const batch = madeUpBatch(first, 3, 3);
+  const [inFloat32, inBfloat16] = [await first.gradients(batch), await second.gradients(batch)];
+  const difference = Math.abs(inBfloat16.loss - inFloat32.loss) / inFloat32.loss;
+  expect(difference).toBeGreaterThan(1e-5);
+  expect(difference).toBeLessThan(0.05);
+});
 
 it('a step that was skipped is remembered', async () => {
   using trainer = await create();

@@ -79,15 +79,53 @@ describe('a step', () => {
     expect(parameterDistance(await trained({}, 9), whole)).toBeGreaterThan(3e-3);
   });
 
-  it('gives the same bits with checkpointing', async () => {
-    expect(parameterDistance(await train({ checkpointing: true }, 5), await train({}, 5))).toBe(0);
+  it.each([1, 3])('has the same gradients in bfloat16 in micro-batches of %i', async (microBatchSize) => {
+    // Of one step: after an update that differs in the last bit, other numbers are rounded to other numbers.
+    const gradientsOf = async (options: TrainerOptions) => {
+      using trainer = await tinyTrainer({ dtype: 'bfloat16', ...options });
+      return trainer.gradients(madeUpBatch(trainer, 7));
+    };
+    const whole = await gradientsOf({});
+    const parts = await gradientsOf({ microBatchSize });
+    const float32 = await gradientsOf({ dtype: 'float32' });
+    expect(parts.loss).toBe(whole.loss);
+    expect(Math.abs(float32.loss - whole.loss) / whole.loss).toBeGreaterThan(1e-4);
+    for (const [name, { data }] of whole.gradients) {
+      if (name.endsWith('k_proj.bias')) continue;
+      const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+      const distance = norm(data.map((value, i) => value - (parts.gradients.get(name)?.data[i] as number)));
+      expect(distance / norm(data), name).toBeLessThan(1e-5);
+    }
   });
 
-  it('gives the same bits for any number of threads, and again', async () => {
-    const once = await train({ threads: 1 }, 3);
-    expect(parameterDistance(await train({ threads: 2 }, 3), once)).toBe(0);
-    expect(parameterDistance(await train({ threads: 2 }, 3), once)).toBe(0);
+  it('multiplies in bfloat16 for gradients of weights, too', async () => {
+    // Of a layer that one row goes through they are single products: of two bfloat16 numbers in 16 bits.
+    const share = async (dtype: 'float32' | 'bfloat16') => {
+      using trainer = await tinyTrainer({ dtype });
+      const { gradients } = await trainer.gradients(madeUpBatch(trainer, 1));
+      return ['text_model.head.weight', 'vision_model.head.attention.out_proj.weight'].map((name) => {
+        const { data } = gradients.get(name)!;
+        expect(data.some((value) => value !== 0)).toBe(true);
+        const words = new Uint32Array(data.buffer, data.byteOffset, data.length);
+        return words.filter((bits) => (bits & 0xff) === 0).length / words.length;
+      });
+    };
+    expect(await share('bfloat16')).toEqual([1, 1]);
+    expect(Math.max(...(await share('float32')))).toBeLessThan(0.2);
   });
+
+  it.each(['float32', 'bfloat16'] as const)('gives the same bits with checkpointing in %s', async (dtype) => {
+    expect(parameterDistance(await train({ dtype, checkpointing: true }, 5), await train({ dtype }, 5))).toBe(0);
+  });
+
+  it.each(['float32', 'bfloat16'] as const)(
+    'gives the same bits for any number of threads, and again, in %s',
+    async (dtype) => {
+      const once = await train({ dtype, threads: 1 }, 3);
+      expect(parameterDistance(await train({ dtype, threads: 2 }, 3), once)).toBe(0);
+      expect(parameterDistance(await train({ dtype, threads: 2 }, 3), once)).toBe(0);
+    },
+  );
 
   it('lowers the loss of a batch that is seen again and again', async () => {
     using trainer = await tinyTrainer({ optimizer: { learningRate: 3e-3 } });
@@ -142,8 +180,9 @@ describe('a step', () => {
     expect(trainer.skippedSteps).toBe(1);
   });
 
-  it('updates what the model computes with', async () => {
-    using trainer = await tinyTrainer();
+  it.each(['float32', 'bfloat16'] as const)('updates what the model computes with in %s', async (dtype) => {
+    using trainer = await tinyTrainer({ dtype });
+    expect(trainer.model.dtype).toBe(dtype);
     const batch = madeUpBatch(trainer, 4);
     const images = batch.images as Parameters<Siglip2['vision']['forward']>[0];
     const before = await trainer.model.vision.forward(images);
@@ -155,7 +194,7 @@ describe('a step', () => {
     expect(metrics.logitScale).not.toBe(logitScale);
     const folder = temporaryFolder();
     await trainer.saveModel(folder);
-    using loaded = await Siglip2.load(folder);
+    using loaded = await Siglip2.load(folder, { dtype });
     expect((await loaded.vision.forward(images)).pooled.data).toEqual(after.pooled.data);
     expect(loaded.logitScale).toBe(metrics.logitScale);
   });
@@ -297,7 +336,12 @@ describe('mistakes', () => {
   });
 
   it('in types and models are refused', async () => {
-    await expectSiglipError(() => tinyTrainer({ dtype: 'bfloat16' }), 'ERR_SIGLIP_UNSUPPORTED', 'bfloat16');
+    for (const dtype of ['int8', 'float16'])
+      await expectSiglipError(
+        () => tinyTrainer({ dtype: dtype as 'bfloat16' }),
+        'ERR_SIGLIP_UNSUPPORTED',
+        `device "cpu" cannot train in "${dtype}"; it can in "float32" and "bfloat16"`,
+      );
     await expect(Trainer.create('folder' as unknown as Siglip2)).rejects.toThrow(/model: expected a Siglip2/);
     using half = await Siglip2.load(checkpointFolder('naflex_hd96'), { towers: ['vision'] });
     await expectSiglipError(() => Trainer.create(half), 'ERR_SIGLIP_UNSUPPORTED', 'both towers');

@@ -1,17 +1,19 @@
 // Plan. A task owns a block of rows and a range of columns. For each block of the depth it packs its rows of A (L2);
 // then groups of kGroupPanels panels of B, each of which (L1) meets all tiles of rows. A finished tile is added to the
 // output at once. The copies cost about a tenth of a multiply-add of 16 columns each, shared by all rows or columns of
-// the task.
+// the task. Products in bfloat16 are the same in units of two values of the depth (cpu/simd/pair_panels.h).
 #include "cpu/simd/matrix_product.h"
 
+#include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/pair_panels.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-constexpr std::int64_t kMostDepth = 256;
-constexpr std::int64_t kMostRows = 384 / kTileRows * kTileRows;
+constexpr std::int64_t kMostDepth = 256;  // words of a packed row of A
+constexpr std::int64_t kMostRows = 384;
 constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
 constexpr std::int64_t kLeastColumns = 4 * kGroupPanels * kTileColumns;  // of a task, unless there are fewer
 // Work below this number of multiply-adds is not worth a second thread.
@@ -33,6 +35,22 @@ struct Range {
 Range part_of(std::int64_t total, std::int64_t size, std::int64_t index) {
   return {index * size, smaller(size, total - index * size)};
 }
+
+// How the depth is cut, by its length alone: even blocks of units, which are single values or pairs.
+struct Depth {
+  const TileFormat& format;
+  std::int64_t unit_values;
+  std::int64_t block_units;
+
+  explicit Depth(const MatrixProductArgs& args)
+      : format(args.pairs ? pair_format() : kFloatFormat), unit_values(args.pairs ? 2 : 1) {
+    const std::int64_t units = units_of(args.depth);
+    const std::int64_t blocks = divide_up(units * format.row_words, kMostDepth);
+    const std::int64_t step = format.step > 8 ? format.step : 8;
+    block_units = divide_up(divide_up(units, blocks), step) * step;
+  }
+  std::int64_t units_of(std::int64_t values) const { return format.units(values, static_cast<int>(unit_values)); }
+};
 
 // A[rows][depth] from its transpose as panels for a tile, [⌈rows/kTileRows⌉][depth][kTileRows].
 void pack_transposed_rows(const MatrixProductArgs& args, Range rows, Range depth, float* panels) {
@@ -90,34 +108,57 @@ void finish_tile(const MatrixProductArgs& args, const float* sums, Range rows, R
   }
 }
 
-std::int64_t a_floats(std::int64_t rows, std::int64_t depth) {
-  return divide_up(divide_up(rows, kTileRows) * kTileRows * depth + kLanes, 16) * 16;
+void pack_a(const MatrixProductArgs& args, Range rows, Range depth, float* panels) {
+  if (args.pairs) {
+    pack_transposed_pair_rows(args.a + depth.first * args.a_stride + rows.first, args.a_stride, depth.count, rows.count,
+                              args.rows - rows.first, panels);
+  } else if (args.a_transposed) {
+    pack_transposed_rows(args, rows, depth, panels);
+  } else {
+    pack_rows(args.a + rows.first * args.a_stride + depth.first, args.a_stride, rows.count, depth.count, panels);
+  }
 }
 
-void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, std::int64_t depth_step, float* scratch) {
+void pack_b(const MatrixProductArgs& args, Range depth, Range columns, float* panels) {
+  if (args.pairs) {
+    pack_pair_columns(args.b + depth.first * args.b_stride + columns.first, args.b_stride, depth.count, columns.count,
+                      panels);
+  } else {
+    pack_columns(args, depth, columns, panels);
+  }
+}
+
+std::int64_t a_floats(std::int64_t rows, const Depth& depth) {
+  const std::int64_t words = depth.block_units * depth.format.row_words, height = depth.format.rows;
+  return divide_up(divide_up(rows, height) * height * words + kLanes, 16) * 16;
+}
+
+void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, const Depth& cut, float* scratch) {
   float* const a = scratch;
-  float* const b = scratch + a_floats(rows.count, depth_step);
-  alignas(64) float sums[kTileRows * kTileColumns];
-  for (std::int64_t first = 0; first < args.depth; first += depth_step) {
-    const Range depth = {first, smaller(depth_step, args.depth - first)};
-    if (args.a_transposed) {
-      pack_transposed_rows(args, rows, depth, a);
-    } else {
-      pack_rows(args.a + rows.first * args.a_stride + first, args.a_stride, rows.count, depth.count, a);
-    }
+  float* const b = scratch + a_floats(rows.count, cut);
+  constexpr int kMostTileRows = kMatrixUnitFormat.rows > kTileRows ? kMatrixUnitFormat.rows : kTileRows;
+  alignas(64) float sums[kMostTileRows * kTileColumns];
+  const std::int64_t height = cut.format.rows;
+  const std::int64_t step = cut.block_units * cut.unit_values;
+  for (std::int64_t first = 0; first < args.depth; first += step) {
+    const Range depth = {first, smaller(step, args.depth - first)};
+    const std::int64_t units = cut.units_of(depth.count);
+    pack_a(args, rows, depth, a);
     const bool accumulate = args.accumulate || first > 0;
     for (std::int64_t g = 0; g < columns.count; g += kGroupPanels * kTileColumns) {
       const Range group = {columns.first + g, smaller(kGroupPanels * kTileColumns, columns.count - g)};
-      pack_columns(args, depth, group, b);
+      pack_b(args, depth, group, b);
       for (std::int64_t p = 0; p < group.count; p += kTileColumns) {
         const Range panel = {group.first + p, smaller(kTileColumns, group.count - p)};
-        for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
-          const Range tile = {rows.first + i, smaller(kTileRows, rows.count - i)};
-          // A whole tile that is not scaled goes to the output without a stop.
-          const bool direct = args.scale == 1.0f && panel.count == kTileColumns;
+        for (std::int64_t i = 0; i < rows.count; i += height) {
+          const Range tile = {rows.first + i, smaller(height, rows.count - i)};
+          // A whole tile that is not scaled goes to the output without a stop. Matrix units write all of its rows.
+          const bool whole = panel.count == kTileColumns && (height == kTileRows || tile.count == height);
+          const bool direct = args.scale == 1.0f && whole;
           float* const target = direct ? args.out + tile.first * args.out_stride + panel.first : sums;
-          multiply_tile(static_cast<int>(tile.count), {a + i * depth.count, b + p * depth.count, depth.count, target,
-                                                       direct ? args.out_stride : kTileColumns, direct && accumulate});
+          (args.pairs ? multiply_pair_tile : multiply_tile)(
+              static_cast<int>(tile.count), {a + i * units * cut.format.row_words, b + p * units, units, target,
+                                             direct ? args.out_stride : kTileColumns, direct && accumulate});
           if (!direct) finish_tile(args, sums, tile, panel, accumulate);
         }
       }
@@ -130,25 +171,26 @@ void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, st
 void multiply_matrices(const MatrixProductArgs& args, int most_threads) {
   const std::int64_t work = args.rows * args.columns * args.depth;
   const std::int64_t threads = smaller(most_threads, work / kLeastTaskWork + 1);
-  const std::int64_t depth_blocks = divide_up(args.depth, kMostDepth);
-  const std::int64_t depth_step = divide_up(divide_up(args.depth, depth_blocks), 8) * 8;
+  const Depth depth(args);
 
   // Columns are cut where rows do not suffice to keep the threads busy, and rows further where those do not either.
   const std::int64_t tasks = threads == 1 ? 1 : 4 * threads;
-  std::int64_t row_blocks = divide_up(args.rows, kMostRows);
+  const std::int64_t height = depth.format.rows;
+  std::int64_t row_blocks = divide_up(args.rows, kMostRows / height * height);
   std::int64_t column_blocks =
       smaller(divide_up(tasks, row_blocks), args.columns < kLeastColumns ? 1 : args.columns / kLeastColumns);
   if (row_blocks * column_blocks < tasks) row_blocks = divide_up(tasks, column_blocks);
-  const std::int64_t block_rows = divide_up(divide_up(args.rows, row_blocks), kTileRows) * kTileRows;
+  const std::int64_t block_rows = divide_up(divide_up(args.rows, row_blocks), height) * height;
   const std::int64_t block_columns = divide_up(divide_up(args.columns, column_blocks), kTileColumns) * kTileColumns;
   row_blocks = divide_up(args.rows, block_rows);
   column_blocks = divide_up(args.columns, block_columns);
 
-  const std::int64_t b_floats = kGroupPanels * kTileColumns * depth_step;
-  const auto bytes = static_cast<std::size_t>(a_floats(block_rows, depth_step) + b_floats) * sizeof(float);
+  const std::int64_t b_floats = kGroupPanels * kTileColumns * depth.block_units;
+  const auto bytes = static_cast<std::size_t>(a_floats(block_rows, depth) + b_floats) * sizeof(float);
   cpu::parallel_for(row_blocks * column_blocks, static_cast<int>(threads), [&](std::int64_t index, int worker) {
+    const MatrixUnitScope matrix_unit;
     multiply_block(args, part_of(args.rows, block_rows, index / column_blocks),
-                   part_of(args.columns, block_columns, index % column_blocks), depth_step,
+                   part_of(args.columns, block_columns, index % column_blocks), depth,
                    static_cast<float*>(cpu::worker_scratch(worker, bytes)));
   });
 }

@@ -21,6 +21,8 @@ struct MatrixProductArgs {
   float* out;  // out[i][j] at out[i·out_stride + j]; no overlap with a or b
   std::int64_t out_stride;
   bool accumulate;
+  // Both operands are rounded to bfloat16 as they are packed, in pairs (cpu/simd/pair_tile.h); with a_transposed only.
+  bool pairs = false;
 };
 
 void multiply_matrices(const MatrixProductArgs& args, int threads);

@@ -66,6 +66,11 @@ void linear_backward(const OpTable& table, OpContext& context, const LinearBackw
   check_matrix(name, "input", args.input, type, rows, args.input.columns);
   check_matrix(name, "grad_output", args.grad_output, type, rows, args.grad_output.columns);
   check_pointer(name, "grad_weight", args.grad_weight);
+  const DType product = args.product_type;
+  if (product != type && !(type == DType::kFloat32 && product == DType::kBFloat16 && takes_weight(table, product))) {
+    throw_shape_error(name, std::string("product_type must be the input's type, ") + name_of(type) +
+                                ", or bfloat16 beside float32 on CPUs, got " + name_of(product));
+  }
   if (rows == 0) return;
   table.linear_backward(context, args);
 }

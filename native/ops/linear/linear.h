@@ -65,6 +65,10 @@ struct LinearArgs {
 //   grad_weight  [out_features, in_features]    float32, row-major, dense, accumulated into
 //   grad_bias    [out_features]                 float32, accumulated into; optional
 //
+// `product_type` is what the operands of the product are multiplied in: the input's type, or bfloat16 beside float32
+// where the device's weights may have it (OpTable::weight_types); then both are rounded to it for grad_weight, and
+// grad_bias is the sum of what was not rounded. A layer's is the type of its packed weight.
+//
 // Accumulation is float32, in blocks of rows whose cut depends on the number of rows alone: results do not depend on
 // the number of threads. rows == 0 adds nothing.
 struct LinearBackwardArgs {
@@ -72,6 +76,7 @@ struct LinearBackwardArgs {
   ConstMatrixView grad_output;
   float* grad_weight = nullptr;
   float* grad_bias = nullptr;
+  DType product_type = DType::kFloat32;
 };
 
 // Checks the arguments (ERR_SIGLIP_SHAPE) and runs the device's kernel. rows == 0 does nothing.

@@ -1,10 +1,11 @@
 // Gradients of a linear layer's parameters on CPUs.
 //
 // Plan. grad_weight += grad_outputᵀ · input is a product of matrices that are needed once (cpu/simd/matrix_product.h),
-// with the rows as the depth of its sums. Bias gradients are sums down columns: a task owns a few vectors of columns
-// and walks down all rows, in four partial sums.
+// with the rows as the depth of its sums, in pairs of rows where operands are rounded to bfloat16. Bias gradients are
+// sums down columns: a task owns a few vectors of columns and walks down all rows, in four partial sums.
 //
-// Floor: rows·in·out multiply-adds at two vectors a cycle; for few rows a read and a write of grad_weight.
+// Floor: rows·in·out multiply-adds at two vectors a cycle, with vdpbf16ps two for each lane; for few rows a read and a
+// write of grad_weight.
 #include "cpu/kernels.h"
 #include "cpu/simd/matrix_product.h"
 #include "cpu/thread_pool.h"
@@ -53,6 +54,7 @@ void linear_backward_cpu(OpContext& context, const LinearBackwardArgs& args) {
   product.out = args.grad_weight;
   product.out_stride = in_features;
   product.accumulate = true;
+  product.pairs = args.product_type == DType::kBFloat16;
   multiply_matrices(product, context.threads);
 
   if (args.grad_bias == nullptr) return;

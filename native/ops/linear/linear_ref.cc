@@ -1,5 +1,6 @@
 // The oracle: weights kept row-major in float32, every sum in double precision and in order. Where the weight is packed
-// in bfloat16 its values and those of the input are rounded to it; in int8 both are integers times scales.
+// in bfloat16 its values and those of the input are rounded to it, and so are the operands of weight gradients; in int8
+// both are integers times scales.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -95,13 +96,16 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
 
 void linear_backward_reference(OpContext& context, const LinearBackwardArgs& args) {
   const std::int64_t in_features = args.input.columns;
+  const auto operand = [&](float value) {
+    return args.product_type == DType::kBFloat16 ? round_to_bfloat16(value) : value;
+  };
   for (std::int64_t out = 0; out < args.grad_output.columns; ++out) {
     const float* const grad_output = args.grad_output.as<float>() + out;
     for (std::int64_t in = 0; in < in_features; ++in) {
       double sum = args.grad_weight[out * in_features + in];
       for (std::int64_t row = 0; row < args.input.rows; ++row) {
-        const double input = args.input.as<float>()[row * args.input.stride + in];
-        sum += grad_output[row * args.grad_output.stride] * input;
+        const double input = operand(args.input.as<float>()[row * args.input.stride + in]);
+        sum += operand(grad_output[row * args.grad_output.stride]) * input;
       }
       args.grad_weight[out * in_features + in] = static_cast<float>(sum);
     }

@@ -88,6 +88,9 @@ async function expectAgreement(
 const tested = Place.tested('float32');
 const reference = Place.reference('float32');
 
+/** Types of the operands of products beside float32 tensors. */
+const productTypes: ActivationType[] = testDevice === 'cpu' ? ['float32', 'bfloat16'] : ['float32'];
+
 const cases: [string, Shape][] = [
   ['1 × 1 × 1', { rows: 1, inputs: 1, outputs: 1 }],
   ['rows in parts', { rows: 2100, inputs: 40, outputs: 136 }],
@@ -100,6 +103,7 @@ const cases: [string, Shape][] = [
       ['primes', { rows: 131, inputs: 257, outputs: 61 }],
       ['two blocks of rows', { rows: 257, inputs: 48, outputs: 24 }],
       ['many blocks of rows', { rows: 3001, inputs: 33, outputs: 17 }],
+      ['a row more than two blocks of pairs', { rows: 1025, inputs: 31, outputs: 29 }],
       ['several blocks of outputs and groups of inputs', { rows: 40, inputs: 330, outputs: 1201 }],
       ['B/16 MLP', { rows: 30, inputs: 768, outputs: 3072 }],
       ['patch 14', { rows: 50, inputs: 588, outputs: 1152 }],
@@ -129,14 +133,42 @@ describe('linearBackward', () => {
       });
   });
 
-  it.each(testDevice === 'cpu' ? cases : [])('%s with the weight in bfloat16', async (_, shape) => {
-    await expectAgreement('float32', 6, shape, 'bfloat16');
+  describe.skipIf(testDevice !== 'cpu')('with products in bfloat16', () => {
+    it.each(cases)('%s', async (_, shape) => expectAgreement('float32', 6, shape, 'bfloat16'));
+
+    it('agrees with the reference on random shapes', async () => {
+      const random = draw(18);
+      for (let round = 0; round < (emulated ? 8 : 60); round++) {
+        const [rows, inputs, outputs] = [random.integer(1, 300), random.integer(1, 200), random.integer(1, 200)];
+        await expectAgreement('float32', round, { rows, inputs, outputs }, 'bfloat16');
+      }
+    });
+
+    it('agrees with the reference for every number of rows up to 20', async () => {
+      for (let rows = 1; rows <= 20; rows++)
+        await expectAgreement('float32', rows, { rows, inputs: 37, outputs: 19 }, 'bfloat16');
+    });
+
+    it('is close to float32, and its bias gradient is the same', async () => {
+      const shape = { rows: 700, inputs: 50, outputs: 90 };
+      const data = makeData(8, shape);
+      for (const place of [tested, reference]) {
+        const [exact, rounded] = [await run(place, shape, data), await run(place, shape, data, undefined, 'bfloat16')];
+        for (const name of ['gradInput', 'gradWeight'] as const) {
+          // Half a unit of 2⁻⁸, random: sums are no worse than one product.
+          const error = relativeError(rounded[name], exact[name]);
+          expect(error, name).toBeLessThan(0.005);
+          expect(error, name).toBeGreaterThan(1e-4);
+        }
+        expect(sameBits(rounded.gradBias, exact.gradBias)).toBe(true);
+      }
+    });
   });
 
-  it('gives zeros for no rows', async () => {
+  it.each(productTypes)('gives zeros for no rows, products in %s', async (type) => {
     const shape = { rows: 0, inputs: 5, outputs: 3 };
     for (const place of [tested, reference])
-      expect(await run(place, shape, makeData(1, shape))).toEqual({
+      expect(await run(place, shape, makeData(1, shape), undefined, type)).toEqual({
         gradInput: new Float32Array(0),
         gradWeight: new Float32Array(15),
         gradBias: new Float32Array(3),
@@ -220,7 +252,7 @@ describe('linearBackward', () => {
     }
   });
 
-  it('gives the same bits on any number of threads', async () => {
+  it.each(productTypes)('gives the same bits on any number of threads, products in %s', async (type) => {
     for (const shape of shapesFor(
       [
         { rows: 300, inputs: 770, outputs: 500 },
@@ -229,35 +261,38 @@ describe('linearBackward', () => {
       [{ rows: 300, inputs: 35, outputs: 20 }],
     )) {
       const data = makeData(1, shape);
-      const expected = await run(tested, shape, data, 1);
+      const expected = await run(tested, shape, data, 1, type);
       for (const threads of [2, ...threadCounts, 8]) {
-        const actual = await run(tested, shape, data, threads);
+        const actual = await run(tested, shape, data, threads, type);
         for (const name of names) expect(sameBits(actual[name], expected[name]), `${name}, ${threads}`).toBe(true);
       }
     }
   });
 
-  it('keeps NaN and infinities to the gradients that depend on them', async () => {
-    const shape = { rows: 300, inputs: 37, outputs: 29 };
-    const { rows, inputs, outputs } = shape;
-    const data = makeData(6, shape);
-    const clean = await run(tested, shape, data);
-    const [row, column, output] = [rows - 1, inputs - 1, outputs - 1];
-    data.input[row * inputs + column] = Number.POSITIVE_INFINITY;
-    data.gradOutput[row * outputs + output] = Number.NaN;
-    const { gradInput, gradWeight, gradBias } = await run(tested, shape, data);
-    gradInput.forEach((value, i) => {
-      if (Math.floor(i / inputs) === row) expect(value).toBeNaN();
-      else expect(value).toBe(clean.gradInput[i]);
-    });
-    gradWeight.forEach((value, i) => {
-      if (Math.floor(i / inputs) === output) expect(value).toBeNaN();
-      else if (i % inputs === column) expect(Math.abs(value)).toBe(Number.POSITIVE_INFINITY);
-      else expect(value).toBe(clean.gradWeight[i]);
-    });
-    expect(gradBias.findIndex(Number.isNaN)).toBe(output);
-    expect(gradBias.slice(0, output)).toEqual(clean.gradBias.slice(0, output));
-  });
+  it.each(productTypes)(
+    'keeps NaN and infinities to the gradients that depend on them, products in %s',
+    async (type) => {
+      const shape = { rows: 301, inputs: 37, outputs: 29 };
+      const { rows, inputs, outputs } = shape;
+      const data = makeData(6, shape);
+      const clean = await run(tested, shape, data, undefined, type);
+      const [row, column, output] = [rows - 1, inputs - 1, outputs - 1];
+      data.input[row * inputs + column] = Number.POSITIVE_INFINITY;
+      data.gradOutput[row * outputs + output] = Number.NaN;
+      const { gradInput, gradWeight, gradBias } = await run(tested, shape, data, undefined, type);
+      gradInput.forEach((value, i) => {
+        if (Math.floor(i / inputs) === row) expect(value).toBeNaN();
+        else expect(value).toBe(clean.gradInput[i]);
+      });
+      gradWeight.forEach((value, i) => {
+        if (Math.floor(i / inputs) === output) expect(value).toBeNaN();
+        else if (i % inputs === column) expect(Math.abs(value)).toBe(Number.POSITIVE_INFINITY);
+        else expect(value).toBe(clean.gradWeight[i]);
+      });
+      expect(gradBias.findIndex(Number.isNaN)).toBe(output);
+      expect(gradBias.slice(0, output)).toEqual(clean.gradBias.slice(0, output));
+    },
+  );
 
   it('names what does not fit', async () => {
     const tensor = (...shape: number[]) => tested.parameter(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);

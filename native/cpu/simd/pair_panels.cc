@@ -1,0 +1,164 @@
+#include "cpu/simd/pair_panels.h"
+
+#include "cpu/simd/matrix_unit.h"
+
+namespace siglip2::SIGLIP2_ISA {
+namespace {
+
+#if defined(SIGLIP2_ISA_avx512)
+// Rounds and joins in two instructions on machines with vdpbf16ps, which as that one take subnormal numbers for 0. An
+// assembler statement, so that it can be inlined into code for all machines of the build.
+class PairConverter {
+ public:
+  SIGLIP2_INLINE Vec operator()(Vec first, Vec second) const {
+    __m512i halves;
+    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(halves) : "v"(second.value), "v"(first.value));
+    return from_bits(_mm512_maskz_permutexvar_epi16(0xffffffff, interleave_, halves));
+  }
+
+ private:
+  // Halves 0, 16, 1, 17, …
+  __m512i interleave_ =
+      _mm512_add_epi32(_mm512_set1_epi32(16 << 16),
+                       _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
+                                          _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)));
+};
+#endif
+
+struct PairRounder {
+  SIGLIP2_INLINE Vec operator()(Vec first, Vec second) const {
+    return join_pair(round_to_bfloat16(first), round_to_bfloat16(second));
+  }
+};
+
+// The first `lanes` values at `source`; zeros at a row that is not there.
+SIGLIP2_INLINE Vec load_lanes(const float* source, int lanes) {
+  if (source == nullptr) return zero();
+  return lanes == kLanes ? load(source) : load_first(source, lanes);
+}
+
+// The second row of a pair, null behind the last row of an odd number.
+SIGLIP2_INLINE const float* second_row(const float* first, std::int64_t stride, std::int64_t pair, std::int64_t depth) {
+  return 2 * pair + 1 < depth ? first + stride : nullptr;
+}
+
+// As pack_transposed_pair_rows, with `put(panel, first, second, rows, last)` for each pair of a panel's rows. Stores
+// may spill over into what follows in the panel, except those of its last pair.
+template <typename Put>
+SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                                    std::int64_t readable, std::int64_t words, float* panels, const Put& put) {
+  // As many rows of the source at a time as keep apart in the L1 cache even where their distance is a power of two.
+  constexpr std::int64_t kStepPairs = 4;
+  const std::int64_t pairs = (depth + 1) / 2;
+  for (std::int64_t start = 0; start < pairs; start += kStepPairs) {
+    const std::int64_t end = pairs - start < kStepPairs ? pairs : start + kStepPairs;
+    for (std::int64_t column = 0; column < columns; column += kTileRows) {
+      const int rows = static_cast<int>(columns - column < kTileRows ? columns - column : kTileRows);
+      const int lanes = static_cast<int>(readable - column < kLanes ? readable - column : kLanes);
+      for (std::int64_t pair = start; pair < end; ++pair) {
+        const float* const first = source + 2 * pair * stride + column;
+        put(panels + (column * pairs + pair * kTileRows) * words, load_lanes(first, lanes),
+            load_lanes(second_row(first, stride, pair, depth), lanes), rows, pair + 1 == pairs);
+      }
+    }
+  }
+}
+
+#if defined(SIGLIP2_MATRIX_UNIT)
+// The same for a matrix unit: squares of 16 columns and 16 pairs, whose columns become rows of a register.
+template <typename Join>
+void pack_transposed_registers(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                               std::int64_t readable, float* panels, const Join& join) {
+  constexpr std::int64_t kHeight = kMatrixUnitFormat.rows;
+  const std::int64_t units = kMatrixUnitFormat.units(depth, 2);
+  for (std::int64_t column = 0; column < columns; column += kLanes) {
+    const std::int64_t left = readable - column;
+    const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
+    float* const panel = panels + column / kHeight * kHeight * units + column % kHeight * kLanes;
+    for (std::int64_t unit = 0; unit < units; unit += kLanes) {
+      Vec square[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const std::int64_t row = 2 * (unit + i);
+        const float* const first = row < depth ? source + row * stride + column : nullptr;
+        square[i] = join(load_lanes(first, lanes), load_lanes(second_row(first, stride, unit + i, depth), lanes));
+      }
+      transpose(square);
+      for (int i = 0; i < kLanes; ++i)
+        store(panel + unit * kHeight + i * kLanes, square[i]);
+    }
+  }
+}
+#endif
+
+template <typename Join>
+SIGLIP2_INLINE void pack_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                                 float* panels, const Join& join) {
+  // The rows lie too far apart for the machine to see what comes next.
+  constexpr std::int64_t kAhead = 8, kLine = 64 / sizeof(float);
+  const std::int64_t pairs = (depth + 1) / 2, units = pair_format().units(depth, 2);
+  for (std::int64_t column = 0; column < columns && units > pairs; column += kTileColumns)
+    std::memset(panels + column * units + pairs * kTileColumns, 0,
+                static_cast<std::size_t>((units - pairs) * kTileColumns) * sizeof(float));
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    const float* const first = source + 2 * pair * stride;
+    const float* const second = second_row(first, stride, pair, depth);
+    if (2 * (pair + kAhead) + 1 < depth) {
+      for (std::int64_t column = 0; column < columns; column += kLine) {
+        prefetch(first + 2 * kAhead * stride + column);
+        prefetch(first + (2 * kAhead + 1) * stride + column);
+      }
+    }
+    for (std::int64_t column = 0; column < columns; column += kTileColumns) {
+      float* const target = panels + column * units + pair * kTileColumns;
+      SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+        const std::int64_t at = column + v * kLanes, left = columns - at;
+        const int lanes = static_cast<int>(left < 0 ? 0 : left < kLanes ? left : kLanes);
+        const Vec values = load_lanes(first + at, lanes);
+        store(target + v * kLanes, join(values, load_lanes(second == nullptr ? nullptr : second + at, lanes)));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                               std::int64_t readable, float* panels) {
+#if defined(SIGLIP2_MATRIX_UNIT)
+  if (pair_format().step > 1) {
+#if defined(SIGLIP2_ISA_avx512)
+    const PairConverter join;
+#else
+    const PairRounder join;
+#endif
+    return pack_transposed_registers(source, stride, depth, columns, readable, panels, join);
+  }
+#endif
+#if defined(SIGLIP2_ISA_avx512)
+  if (pair_format().row_words == 1) {
+    const PairConverter join;
+    return pack_transposed(source, stride, depth, columns, readable, 1, panels,
+                           [&](float* panel, Vec first, Vec second, int rows, bool last)
+                               __attribute__((always_inline)) {
+                                 const Vec pair = join(first, second);
+                                 last ? store_first(panel, pair, rows) : store(panel, pair);
+                               });
+  }
+#endif
+  pack_transposed(source, stride, depth, columns, readable, 2, panels,
+                  [](float* panel, Vec first, Vec second, int rows, bool last) __attribute__((always_inline)) {
+                    store(panel, round_to_bfloat16(first));
+                    const Vec rounded = round_to_bfloat16(second);
+                    last ? store_first(panel + kTileRows, rounded, rows) : store(panel + kTileRows, rounded);
+                  });
+}
+
+void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                       float* panels) {
+#if defined(SIGLIP2_ISA_avx512)
+  if (pair_format().row_words == 1) return pack_columns(source, stride, depth, columns, panels, PairConverter());
+#endif
+  pack_columns(source, stride, depth, columns, panels, PairRounder());
+}
+
+}  // namespace siglip2::SIGLIP2_ISA

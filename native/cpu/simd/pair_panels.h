@@ -1,0 +1,19 @@
+// Panels of pairs (cpu/simd/pair_tile.h) of matrices whose rows are the depth of the product: neighbouring rows make
+// the pairs, rounded to bfloat16 as they are packed. An odd number of rows is followed by one of zeros.
+#pragma once
+
+#include "cpu/simd/pair_tile.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+// Lays `columns` columns of `depth` rows out as panels for `a` of a tile, in which they are rows, in pair_format() with
+// anything beyond the last column. `readable` values of a row may be read, at least `columns` of them.
+void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                               std::int64_t readable, float* panels);
+
+// Lays `columns` columns of `depth` rows out as panels for `b` of a tile, [⌈columns/kTileColumns⌉][units]
+// [kTileColumns]; columns that are not there, and units behind the last pair, are 0.
+void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                       float* panels);
+
+}  // namespace siglip2::SIGLIP2_ISA
