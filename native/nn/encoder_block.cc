@@ -25,9 +25,9 @@ AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, co
 }
 
 // CPUs that multiply in a narrower type than they store do so here too; never in int8, where a product of two
-// activations would need scales along its depth.
-DType product_type_of(const LinearWeights& layer, const MatrixView& joint) {
-  const bool narrow = joint.dtype == DType::kFloat32 && layer.weight.dtype != DType::kFloat32;
+// activations would need scales along its depth, and never in training, whose backward pass does not.
+DType product_type_of(const Pass& pass, const LinearWeights& layer, const MatrixView& joint) {
+  const bool narrow = !pass.training() && joint.dtype == DType::kFloat32 && layer.weight.dtype != DType::kFloat32;
   return narrow ? DType::kBFloat16 : DType::kFloat32;
 }
 
@@ -108,8 +108,8 @@ bool EncoderBlock::trainable() const {
          out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
 }
 
-void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const MatrixView& tokens,
-                           bool training) const {
+void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
+                           const MatrixView& tokens) const {
   const Arena::Scope scope = pass.scope();
   const MatrixView normed = pass.allocate(tokens.rows, size.width);
   pass.layer_norm({tokens, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
@@ -118,8 +118,7 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
     const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    const DType product_type = training ? DType::kFloat32 : product_type_of(query_key_value, joint);
-    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type});
+    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type_of(pass, query_key_value, joint)});
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
@@ -210,7 +209,7 @@ MatrixView Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView
     kept.inputs.push_back(current);
     if (kept.checkpointing) {
       pass.copy(output, current);
-      block.forward(pass, size, offsets, output, true);
+      block.forward(pass, size, offsets, output);
     } else {
       kept.blocks.push_back(EncoderBlock::Activations::allocate(pass, size, current));
       block.forward(pass, size, offsets, kept.blocks.back());

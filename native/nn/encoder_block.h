@@ -81,10 +81,8 @@ struct EncoderBlock {
   };
 
   static EncoderBlock load(Parameters& parameters, const std::string& name, const EncoderSize& size);
-  // Replaces tokens [Σ tokens, width] by the block's output: with `training` the very output of the forward pass below,
-  // whose attention is in the activations' type as its backward pass is.
-  void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const MatrixView& tokens,
-               bool training = false) const;
+  // Replaces tokens [Σ tokens, width] by the block's output.
+  void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const MatrixView& tokens) const;
   // Fills `kept` for its input; the block's output is then mlp.contract(kept.pre_activation) + kept.middle.
   void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept) const;
   // Turns `grad`, the gradient of the block's output, into that of its input, and adds to the parameters' gradients.

@@ -39,6 +39,10 @@ class Pass {
   static std::size_t plan(Device& device, DType activation_type, const std::function<void(Pass&)>& body);
 
   bool planning() const { return planning_; }
+  // Whether this is part of a training step: all of its forward passes are then the function that backward passes
+  // differentiate, to the bit.
+  bool training() const { return training_; }
+  void set_training() { training_ = true; }
   // Whether operations are calls on the host, not work that a device is given.
   bool on_host() const { return device_.table().host_memory; }
   // Work that comes now is compared with that of earlier passes by itself (OpTable::begin_pass): after work that
@@ -98,6 +102,7 @@ class Pass {
   OpContext context_;
   const CancelToken& cancel_;
   bool planning_;
+  bool training_ = false;
   // What the results will take in host memory, counted in planning.
   std::size_t result_bytes_ = 0;
 };

@@ -143,7 +143,10 @@ GradientResult Trainer::gradients(const TrainingBatch& batch, const GradientPlan
   work.logit_scale = store_->read_scalar("logit_scale");
   work.logit_bias = store_->read_scalar("logit_bias");
   SigmoidLossResult loss;
-  Pass::run(device_, store_->activation_type(), threads_, cancel, [&](Pass& pass) { run(pass, work, loss); });
+  Pass::run(device_, store_->activation_type(), threads_, cancel, [&](Pass& pass) {
+    pass.set_training();
+    run(pass, work, loss);
+  });
   store_->add_to_gradient("logit_scale", loss.grad_logit_scale);
   store_->add_to_gradient("logit_bias", loss.grad_logit_bias);
   return {loss.loss, std::sqrt(store_->squared_gradient_norm()), device_.planned_bytes()};
@@ -170,7 +173,10 @@ std::size_t Trainer::plan(const TrainingBatch& batch, const GradientPlan& plan) 
   const ParameterStore::PlannedGradients gradients(*store_, batch.ids.size());
   work.slots = gradients.slots();
   SigmoidLossResult loss;
-  return Pass::plan(device_, store_->activation_type(), [&](Pass& pass) { run(pass, work, loss); });
+  return Pass::plan(device_, store_->activation_type(), [&](Pass& pass) {
+    pass.set_training();
+    run(pass, work, loss);
+  });
 }
 
 }  // namespace siglip2

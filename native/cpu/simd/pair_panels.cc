@@ -17,11 +17,10 @@ class PairConverter {
   }
 
  private:
-  // Halves 0, 16, 1, 17, …
-  __m512i interleave_ =
-      _mm512_add_epi32(_mm512_set1_epi32(16 << 16),
-                       _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
-                                          _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)));
+  alignas(64) static constexpr std::int16_t kInterleaved[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                              21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  __m512i interleave_ = _mm512_load_si512(kInterleaved);
 };
 #endif
 
