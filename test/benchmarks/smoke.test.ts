@@ -11,7 +11,13 @@ import { fixtures, parseSafetensors } from '../support/golden.js';
 const benchmarks = path.join(fixtures, '..', '..', 'benchmarks');
 const results = path.join(benchmarks, 'results');
 /** Programs that benchmarks start. */
-const helpers = ['contestant.mjs', 'load-once.mjs', 'sigmoid-loss-contestant.mjs', 'training-contestant.mjs'];
+const helpers = [
+  'contestant.mjs',
+  'load-once.mjs',
+  'sigmoid-loss-contestant.mjs',
+  'tokenizer-contestant.mjs',
+  'training-contestant.mjs',
+];
 const programs = ['model', 'kernels'].flatMap((folder) =>
   readdirSync(path.join(benchmarks, folder))
     .filter((name) => !helpers.includes(name))
