@@ -40,6 +40,9 @@ const mostBytes = 2 ** 30;
 /** A temporary file this old, in milliseconds, was left behind by a process that ended. */
 const abandonedAfter = 3_600_000;
 
+/** Bytes of a file that are hashed at a time. */
+const sliceBytes = 2 ** 20;
+
 const arrays = [
   'unitTokens',
   'astralCharacters',
@@ -70,11 +73,14 @@ export interface TokenizerFiles {
 export async function readKept(files: TokenizerFiles, lowercase: boolean): Promise<CompiledTokenizer | undefined> {
   try {
     if ((await stat(files.tokenizer)).size < leastBytes) return undefined;
-    const config = await digestFile(files.config).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined;
-      throw error;
-    });
-    const place = findPlace(await digestFile(files.tokenizer), config, lowercase);
+    const [json, config] = await Promise.all([
+      digestFile(files.tokenizer),
+      digestFile(files.config).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return undefined;
+        throw error;
+      }),
+    ]);
+    const place = findPlace(json, config, lowercase);
     return place && parseCompiled(await readWhole(place.file), place.digest);
   } catch {
     return undefined;
@@ -133,7 +139,7 @@ function digestOf(content: Uint8Array): string {
  */
 async function digestFile(file: string): Promise<string> {
   const hash = createHash('sha256');
-  const buffer = Buffer.allocUnsafeSlow(2 ** 20);
+  const buffer = Buffer.allocUnsafeSlow(sliceBytes);
   const handle = await open(file);
   try {
     for (;;) {
