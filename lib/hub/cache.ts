@@ -217,8 +217,11 @@ export async function fileSize(file: string): Promise<number | undefined> {
   }
 }
 
-/** Makes a file or link under a temporary name and renames it into place, so that readers never see half of it. */
-async function replace(destination: string, make: (temporary: string) => Promise<void>): Promise<void> {
+/**
+ * Makes a file or link under a temporary name, `destination` and more up to `.tmp`, and renames it into place, so that
+ * readers never see half of it.
+ */
+export async function replace(destination: string, make: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = `${destination}.${randomBytes(4).toString('hex')}.tmp`;
   try {
     await make(temporary);
@@ -229,10 +232,11 @@ async function replace(destination: string, make: (temporary: string) => Promise
   }
 }
 
-async function writeDurably(file: string, text: string): Promise<void> {
+/** Writes a new file, down to the disk. */
+export async function writeDurably(file: string, content: string | Uint8Array): Promise<void> {
   const handle = await open(file, 'wx');
   try {
-    await handle.writeFile(text);
+    await handle.writeFile(content);
     await handle.sync();
   } finally {
     await handle.close();

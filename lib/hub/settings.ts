@@ -201,6 +201,20 @@ function home(): string {
   return expand(environment('HF_HOME') ?? path.join(caches, 'huggingface'));
 }
 
+/**
+ * The folder for what this package works out once and keeps: `SIGLIP2_CACHE`, else `$XDG_CACHE_HOME/siglip2`, else
+ * `~/.cache/siglip2`. Undefined when `SIGLIP2_CACHE` is `off`, or nobody's home is known.
+ */
+export function derivedCache(): string | undefined {
+  const location = environment('SIGLIP2_CACHE');
+  if (location?.toLowerCase() === 'off') return undefined;
+  try {
+    return expand(location ?? path.join(environment('XDG_CACHE_HOME') ?? path.join('~', '.cache'), 'siglip2'));
+  } catch {
+    return undefined;
+  }
+}
+
 function defaultCache(): string {
   const location = environment('HF_HUB_CACHE') ?? environment('HUGGINGFACE_HUB_CACHE');
   return location === undefined ? path.join(home(), 'hub') : expand(location);

@@ -1,8 +1,6 @@
 /** Reading and checking `tokenizer.json`, and fitting it to SigLIP 2's own rules. */
 import { SiglipError } from '../errors.js';
-
-/** The mark that stands for a space inside tokens. */
-const spaceMark = '▁';
+import { type AddedContent, type CompiledTokenizer, compileTables, spaceMark } from './tokenizer-tables.js';
 
 interface AddedToken {
   id: number;
@@ -19,22 +17,26 @@ interface TokenizerDefinition {
     type?: string;
     vocab: Record<string, number>;
     merges: (string | [string, string])[];
+    unk_token?: string | null;
+    fuse_unk?: boolean;
+    byte_fallback?: boolean;
     ignore_merges?: boolean;
     continuing_subword_prefix?: string | null;
     end_of_word_suffix?: string | null;
+    continuing_subword_suffix?: string | null;
   };
   added_tokens: AddedToken[];
   normalizer: unknown;
   pre_tokenizer: unknown;
 }
 
-/** A checked tokenizer file, ready for `@huggingface/tokenizers`. */
-export interface PreparedTokenizer {
-  /** `tokenizer.json` without post-processor, decoder and lower-casing, which {@link Tokenizer} does not use or does itself. */
-  definition: object;
+/** A checked tokenizer file, as `@huggingface/tokenizers` takes it. */
+export interface LibraryTokenizer {
+  vocabSize: number;
   eosId: number;
   padId: number;
-  vocabSize: number;
+  /** `tokenizer.json` without post-processor, decoder and lower-casing, which {@link Tokenizer} does not use or does itself. */
+  definition: object;
   /**
    * UTF-16 units of the longest token when the ids of a text follow from its characters by merging alone, so that a
    * text can be cut where a token ends; undefined when more is going on.
@@ -74,24 +76,35 @@ export function lowerCase(text: string): string {
  * Checks a tokenizer file and fits it to SigLIP 2: texts are lower-cased before they are split around added tokens,
  * nothing is added in front, and padding, truncation and the end token are the caller's.
  *
+ * @returns compiled, where all that a tokenizer does is to merge characters, as those of SigLIP 2 do
  * @throws SiglipError `ERR_SIGLIP_TOKENIZER` naming the file and what is wrong with it.
  */
 export function prepareTokenizer(
   json: Record<string, unknown>,
   config: Record<string, unknown>,
   options: { file: string; lowercase: boolean },
-): PreparedTokenizer {
+): CompiledTokenizer | LibraryTokenizer {
   const { file, lowercase } = options;
   const definition = checkDefinition(json, file);
   const { model } = definition;
-  const vocabSize = checkIds(definition, file);
+  const ids = {
+    vocabSize: checkIds(definition, file),
+    eosId: specialId(definition, config, 'eos', file),
+    padId: specialId(definition, config, 'pad', file),
+  };
   const normalizer = withoutLowercase(definition.normalizer);
-  const mergesOnly =
-    isSpaceReplacement(normalizer) && splitsOnSpacesOnly(definition.pre_tokenizer) && model.ignore_merges !== true;
-  const splitsAtWords = mergesOnly && !mergesAcrossWords(definition);
   const strips = definition.added_tokens.some(({ lstrip, rstrip }) => lstrip === true || rstrip === true);
   const added = definition.added_tokens.map((token) => (lowercase ? lowerCased(token, model.vocab) : token));
+  const mergesOnly =
+    isSpaceReplacement(normalizer) && splitsOnSpacesOnly(definition.pre_tokenizer) && model.ignore_merges !== true;
+  if (mergesOnly && !strips && spellsUnknown(model, added)) {
+    const contents = addedContents(added);
+    const tables = contents && compileTables(model);
+    if (tables !== undefined) return { ...ids, added: contents!, tables };
+  }
+  const splitsAtWords = mergesOnly && !mergesAcrossWords(definition);
   return {
+    ...ids,
     definition: {
       model,
       added_tokens: added,
@@ -103,9 +116,6 @@ export function prepareTokenizer(
       post_processor: null,
       decoder: null,
     },
-    eosId: specialId(definition, config, 'eos', file),
-    padId: specialId(definition, config, 'pad', file),
-    vocabSize,
     longestToken: mergesOnly && !strips ? longestToken(definition) : undefined,
     splitsAtWords: splitsAtWords && !definition.added_tokens.some(({ content }) => /[^ ▁][ ▁]/u.test(content)),
   };
@@ -187,8 +197,35 @@ function withoutLowercase(normalizer: unknown): unknown {
 /** An added token that is searched in normalised text is searched in lower case, unless that is another token. */
 function lowerCased(token: AddedToken, vocab: Record<string, number>): AddedToken {
   const content = lowerCase(token.content);
-  const normalized = token.normalized ?? !token.special;
-  return !normalized || content === token.content || Object.hasOwn(vocab, content) ? token : { ...token, content };
+  return !isNormalized(token) || content === token.content || Object.hasOwn(vocab, content)
+    ? token
+    : { ...token, content };
+}
+
+/** Whether a token is searched in normalised text. */
+function isNormalized({ normalized, special }: AddedToken): boolean {
+  return normalized ?? !special;
+}
+
+/** Added tokens as they are looked for; undefined where what is found would not say which one it is. */
+function addedContents(added: AddedToken[]): AddedContent[] | undefined {
+  const contents = added.map((token) => {
+    const normalized = isNormalized(token);
+    return { content: normalized ? token.content.replaceAll(' ', spaceMark) : token.content, id: token.id, normalized };
+  });
+  const names = new Set([...contents, ...added].map(({ content, id }) => `${id} ${content}`));
+  const distinct = new Set([...contents, ...added].map(({ content }) => content)).size === names.size;
+  return distinct && contents.every(({ content }) => !/\p{Surrogate}/u.test(content)) ? contents : undefined;
+}
+
+/** Whether a model of plain merges spells what it does not know in bytes, and so never gives its unknown token. */
+function spellsUnknown(model: TokenizerDefinition['model'], added: AddedToken[]): boolean {
+  const { type, byte_fallback, fuse_unk, unk_token, continuing_subword_suffix } = model;
+  // Unknown tokens in a row would become one. As an added token, its name is never left to the merges.
+  const unknownIsAdded = added.some(({ content }) => content === unk_token && !content.includes(spaceMark));
+  return (
+    type === 'BPE' && byte_fallback === true && !continuing_subword_suffix && (fuse_unk !== true || unknownIsAdded)
+  );
 }
 
 function isSpaceReplacement(normalizer: unknown): boolean {

@@ -1,10 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { requireInteger, requireOptions, requireString, wrongType } from '../arguments.js';
 import { readConfig } from '../model/config.js';
 import { checkLoadOptions, type LoadOptions, locate } from '../model/load.js';
-import { lowerCase, parseObject, prepareTokenizer, tokenizerError } from './tokenizer-file.js';
+import { BytePairEncoder } from './byte-pair-encoder.js';
+import { LibraryEncoder } from './library-encoder.js';
+import { keep, readKept } from './tokenizer-cache.js';
+import { type LibraryTokenizer, lowerCase, parseObject, prepareTokenizer, tokenizerError } from './tokenizer-file.js';
+import type { CompiledTokenizer } from './tokenizer-tables.js';
 
 /** Options of {@link Tokenizer.fromFolder} and {@link Tokenizer.fromJson}. */
 export interface TokenizerOptions {
@@ -20,9 +23,6 @@ export interface EncodedTexts {
   shape: [n: number, length: number];
 }
 
-/** Characters that are encoded at a time where a text can be cut. Longer than most texts of 63 tokens. */
-const pieceLength = 512;
-
 /**
  * Turns texts into the token ids that SigLIP 2's text tower was trained on: lower-cased, Gemma's byte-pair encoding,
  * no start token, the end token always once and also after truncation, padded on the right to a fixed length. There
@@ -33,36 +33,25 @@ export class Tokenizer {
   readonly length: number;
   /** Number of tokens, added ones included; every id is smaller. */
   readonly vocabSize: number;
-  readonly #encoder: HuggingFaceTokenizer;
+  readonly #encoder: BytePairEncoder | LibraryEncoder;
   readonly #lowercase: boolean;
-  readonly #splitsAtWords: boolean;
-  readonly #longestToken: number | undefined;
   readonly #eosId: number;
   readonly #padId: number;
 
   private constructor(
-    json: unknown,
-    config: unknown,
-    options: TokenizerOptions | undefined,
-    files: { tokenizer: string; config: string },
+    prepared: CompiledTokenizer | LibraryTokenizer,
+    options: Required<TokenizerOptions>,
+    tokenizerFile: string,
   ) {
-    const { length = 64, lowercase = true } = requireOptions('options', options, ['length', 'lowercase']);
-    this.length = requireInteger('options.length', length, 1, 65_536);
-    this.#lowercase = lowercase;
-    const prepared = prepareTokenizer(
-      parseObject(json, files.tokenizer),
-      config === undefined ? {} : parseObject(config, files.config),
-      { file: files.tokenizer, lowercase },
-    );
+    this.length = options.length;
+    this.#lowercase = options.lowercase;
     this.vocabSize = prepared.vocabSize;
     this.#eosId = prepared.eosId;
     this.#padId = prepared.padId;
-    this.#splitsAtWords = prepared.splitsAtWords;
-    this.#longestToken = prepared.longestToken;
     try {
-      this.#encoder = new HuggingFaceTokenizer(prepared.definition, {});
+      this.#encoder = 'tables' in prepared ? new BytePairEncoder(prepared) : new LibraryEncoder(prepared);
     } catch (cause) {
-      throw tokenizerError(files.tokenizer, `cannot be used: ${(cause as Error).message}`, cause);
+      throw tokenizerError(tokenizerFile, `cannot be used: ${(cause as Error).message}`, cause);
     }
   }
 
@@ -80,31 +69,36 @@ export class Tokenizer {
 
   /**
    * Reads `tokenizer.json` of a checkpoint folder, and the names of the special tokens from `tokenizer_config.json`
-   * where there is one.
+   * where there is one. A large vocabulary is compiled the first time and kept, as docs/text.md says.
    *
    * @throws SiglipError `ERR_SIGLIP_TOKENIZER` naming the file and what is wrong with it.
    */
   static async fromFolder(folder: string, options?: TokenizerOptions): Promise<Tokenizer> {
     requireString('folder', folder);
+    const complete = checkOptions(options);
     const files = {
       tokenizer: path.join(folder, 'tokenizer.json'),
       config: path.join(folder, 'tokenizer_config.json'),
     };
+    const kept = await readKept(files, complete.lowercase);
+    if (kept !== undefined) return new Tokenizer(kept, complete, files.tokenizer);
     const [json, config] = await Promise.all([
-      readFile(files.tokenizer, 'utf8').catch((cause: Error) => {
+      readFile(files.tokenizer).catch((cause: Error) => {
         throw tokenizerError(files.tokenizer, `cannot be read (${cause.message})`, cause);
       }),
-      readFile(files.config, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+      readFile(files.config).catch((cause: NodeJS.ErrnoException) => {
         if (cause.code === 'ENOENT') return undefined;
         throw tokenizerError(files.config, `cannot be read (${cause.message})`, cause);
       }),
     ]);
-    return new Tokenizer(json, config, options, files);
+    const prepared = prepare(json.toString('utf8'), config?.toString('utf8'), complete, files);
+    if ('tables' in prepared) await keep(prepared, json, config, complete.lowercase);
+    return new Tokenizer(prepared, complete, files.tokenizer);
   }
 
   /**
    * Builds a tokenizer from the contents of `tokenizer.json` and, optionally, `tokenizer_config.json`, as text or
-   * parsed.
+   * parsed. Nothing is kept.
    *
    * @throws SiglipError `ERR_SIGLIP_TOKENIZER` saying what is wrong with them.
    */
@@ -113,8 +107,9 @@ export class Tokenizer {
     tokenizerConfig?: string | object,
     options?: TokenizerOptions,
   ): Tokenizer {
+    const complete = checkOptions(options);
     const files = { tokenizer: 'tokenizer.json', config: 'tokenizer_config.json' };
-    return new Tokenizer(tokenizerJson, tokenizerConfig, options, files);
+    return new Tokenizer(prepare(tokenizerJson, tokenizerConfig, complete, files), complete, files.tokenizer);
   }
 
   /**
@@ -130,59 +125,35 @@ export class Tokenizer {
     // By index, because forEach would skip the holes of a sparse array.
     for (let row = 0; row < rows.length; row++) requireString(`texts[${row}]`, rows[row]);
     const inputIds = new Int32Array(rows.length * this.length).fill(this.#padId);
-    rows.forEach((text, row) => {
-      const ids = this.#tokenIds(text);
-      inputIds.set(ids, row * this.length);
-      inputIds[row * this.length + ids.length] = this.#eosId;
-    });
+    for (let row = 0; row < rows.length; row++) {
+      const ids = inputIds.subarray(row * this.length, (row + 1) * this.length);
+      ids[this.#encoder.encode(this.#normalized(rows[row]!), ids.subarray(0, -1))] = this.#eosId;
+    }
     return { inputIds, shape: [rows.length, this.length] };
   }
 
-  /** The first `length - 1` ids of a text, at most. */
-  #tokenIds(text: string): number[] {
-    const room = this.length - 1;
-    const wellFormed = text.replaceAll(/\p{Surrogate}/gu, '\u{FFFD}');
-    const whole = this.#lowercase ? lowerCase(wellFormed) : wellFormed;
-    if (this.#longestToken === undefined) return this.#encodePiece(whole).slice(0, room);
-    const ids: number[] = [];
-    for (let from = 0; from < whole.length && ids.length < room; ) {
-      const to = this.#splitsAtWords ? nextWord(whole, from + pieceLength) : whole.length;
-      for (const id of this.#firstIds(whole.slice(from, to), room - ids.length, this.#longestToken)) ids.push(id);
-      from = to;
-    }
-    return ids.slice(0, room);
-  }
-
-  /**
-   * The ids of a text, or at least its first `count`, without encoding all of a very long one.
-   *
-   * Merging never looks across a place where a token ends, so up to such a place a text has the ids of its beginning
-   * alone. Some token ends within every `longest` characters: when the beginnings that end at each of those places
-   * agree in their first `count` ids, these are the ids of the whole, whichever place it is. (A place inside a surrogate
-   * pair is one more beginning that has to agree.)
-   */
-  #firstIds(text: string, count: number, longest: number): number[] {
-    for (let end = 2 * pieceLength; end < text.length; end *= 2) {
-      const first = this.#encodePiece(text.slice(0, end)).slice(0, count);
-      if (first.length < count) continue;
-      let agree = true;
-      for (let place = end - 1; place > end - longest && agree; place--) {
-        const other = this.#encodePiece(text.slice(0, place));
-        agree = other.length >= count && first.every((id, index) => id === other[index]);
-      }
-      if (agree) return first;
-    }
-    return this.#encodePiece(text);
-  }
-
-  #encodePiece(text: string): number[] {
-    return this.#encoder.encode(text).ids;
+  #normalized(text: string): string {
+    // Searching by units first: hardly any text has a surrogate, and to search for lone ones takes longer.
+    const wellFormed = /[\ud800-\udfff]/.test(text) ? text.replaceAll(/\p{Surrogate}/gu, '\u{FFFD}') : text;
+    return this.#lowercase ? lowerCase(wellFormed) : wellFormed;
   }
 }
 
-/** The first place from `start` on where a word begins, its spaces included; the end of the text if there is none. */
-function nextWord(text: string, start: number): number {
-  const beginning = /(?<=[^ ▁])[ ▁]/g;
-  beginning.lastIndex = start;
-  return beginning.exec(text)?.index ?? text.length;
+function checkOptions(options: TokenizerOptions | undefined): Required<TokenizerOptions> {
+  const { length = 64, lowercase = true } = requireOptions('options', options, ['length', 'lowercase']);
+  return { length: requireInteger('options.length', length, 1, 65_536), lowercase };
+}
+
+/** Parses and checks what the files hold. */
+function prepare(
+  json: unknown,
+  config: unknown,
+  { lowercase }: Required<TokenizerOptions>,
+  files: { tokenizer: string; config: string },
+): CompiledTokenizer | LibraryTokenizer {
+  return prepareTokenizer(
+    parseObject(json, files.tokenizer),
+    config === undefined ? {} : parseObject(config, files.config),
+    { file: files.tokenizer, lowercase },
+  );
 }

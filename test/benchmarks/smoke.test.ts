@@ -16,6 +16,7 @@ const helpers = [
   'load-once.mjs',
   'preprocessing-contestant.mjs',
   'sigmoid-loss-contestant.mjs',
+  'tokenizer-contestant.mjs',
   'training-contestant.mjs',
 ];
 const programs = ['model', 'kernels'].flatMap((folder) =>
