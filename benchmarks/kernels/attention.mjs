@@ -22,21 +22,32 @@ function makeArguments({ heads, headDim }, lengths, device) {
 
 const checks = [];
 const cases = [];
-for (const model of models) {
+const types = ['float32', 'bfloat16'];
+// The reference does not round the weights of the softmax.
+const bounds = { bfloat16: { difference: 2e-2, cosine: 1e-5 } };
+for (const [model, dtype] of models.flatMap((model) => types.map((type) => [model, type]))) {
   const lengths = model.lengths.map((length) => Math.ceil(length / scale));
+  const label = `${model.name}, ${dtype}`;
   checks.push(
-    await againstReference(model.name, model.heads * model.headDim, async (device) => {
-      const { output, logSumExp } = await attention({ ...makeArguments(model, [37, 1, 64], device), threads });
-      logSumExp.dispose();
-      return output;
-    }),
+    await againstReference(
+      label,
+      model.heads * model.headDim,
+      async (device) => {
+        const given = { ...makeArguments(model, [37, 1, 64], device), productDtype: dtype, threads };
+        const { output, logSumExp } = await attention(given);
+        logSumExp.dispose();
+        return output;
+      },
+      bounds[dtype],
+    ),
   );
   const args = makeArguments(model, lengths, 'cpu');
   cases.push({
-    name: model.name,
+    name: label,
     shape: `${lengths.length} sequences, ${lengths.reduce((a, b) => a + b, 0)} tokens, ${model.heads} heads of ${model.headDim}`,
     operations: 4 * model.heads * model.headDim * lengths.reduce((sum, length) => sum + length ** 2, 0),
-    kernel: () => attention({ ...args, threads }),
+    dtype,
+    kernel: () => attention({ ...args, productDtype: dtype, threads }),
   });
 }
 await runCases({

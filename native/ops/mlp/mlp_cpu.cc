@@ -132,9 +132,9 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
 // Rows of a block, in whole tiles: what fits three quarters of the L2 cache, and every thread has as many blocks.
 std::int64_t rows_of_block(const MlpArgs& args, int threads) {
   const std::int64_t height = Layout(args, 1).fc1.format.rows;
-  const Layout layout(args, height);
-  const std::int64_t bytes = (layout.end - layout.input) * static_cast<std::int64_t>(sizeof(float)) / height;
-  std::int64_t most = cpu::level2_cache_bytes() * 3 / 4 / bytes;
+  const std::int64_t floats_of_tile = Layout(args, 2 * height).end - Layout(args, height).end;
+  std::int64_t most =
+      cpu::level2_cache_bytes() * 3 / 4 / static_cast<std::int64_t>(sizeof(float)) * height / floats_of_tile;
   most = most < kLeastRows ? kLeastRows : most > kMostRows ? kMostRows : most;
   most = most / height * height;
   const std::int64_t rounds = divide_up(args.input.rows, most * threads);
