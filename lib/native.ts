@@ -201,7 +201,15 @@ export interface NativeAddon {
 
   loadModel(
     checkpoint: CheckpointHandle,
-    options: { device: string; dtype: string; threads: number; vision?: NativeVisionConfig; text?: NativeTextConfig },
+    options: {
+      device: string;
+      dtype: string;
+      threads: number;
+      vision?: NativeVisionConfig;
+      text?: NativeTextConfig;
+      /** Where packed weights are kept; empty: nowhere. */
+      packedFolder: string;
+    },
     token: CancelHandle,
   ): Promise<ModelHandle>;
   describeModel(model: ModelHandle): { visionWeightBytes: number; textWeightBytes: number; threads: number };

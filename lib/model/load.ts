@@ -1,7 +1,9 @@
 /** From a folder or hub id to a model in the native core. */
+import path from 'node:path';
 import { requireOptions, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
 import { type DownloadProgress, type ResolvedCheckpoint, resolveCheckpoint } from '../hub/index.js';
+import { derivedCache } from '../hub/settings.js';
 import {
   type CheckpointHandle,
   type ModelHandle,
@@ -30,6 +32,12 @@ export interface LoadOptions {
   towers?: ('vision' | 'text')[];
   /** CPU: default all cores available to the process. */
   threads?: number;
+  /**
+   * CPU: keeps the packed weights in a file, which later loads map instead of packing them again, and processes share.
+   * `true`: in `weights/` of the package's cache (`SIGLIP2_CACHE`); or a folder, such as one beside the checkpoint. Default
+   * false. A file that does not fit the checkpoint any more is replaced.
+   */
+  packedCache?: boolean | string;
   /** Hub ids: branch, tag or commit; default `main`. */
   revision?: string;
   /** Hub ids: default as Python's huggingface_hub (HF_HUB_CACHE, HF_HOME). */
@@ -48,6 +56,7 @@ const optionNames = [
   'dtype',
   'towers',
   'threads',
+  'packedCache',
   'revision',
   'cacheDir',
   'token',
@@ -106,6 +115,7 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
   const device = resolveDevice('options.device', options.device);
   const dtype = resolveDType('options.dtype', options.dtype, device, 'compute');
   const threads = resolveThreads('options.threads', options.threads);
+  const packedFolder = packedFolderOf(options.packedCache);
   const { folder, hubError } = await locate(source, options, { weights: true, tokenizer: towers.includes('text') });
 
   const stated = await readConfig(folder);
@@ -120,6 +130,7 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
         device,
         dtype,
         threads,
+        packedFolder,
         ...(towers.includes('vision') ? { vision: nativeVisionConfig(config) } : {}),
         ...(towers.includes('text') ? { text: nativeTextConfig(config) } : {}),
       },
@@ -137,6 +148,15 @@ export async function loadModel(source: string | URL, options: LoadOptions): Pro
   };
   const scalars = { logitScale, logitBias };
   return { folder, config, towers, notices, weights, model, device, dtype, threads, scalars };
+}
+
+/** The folder of packed weights, absolute; empty for none. */
+function packedFolderOf(packedCache: unknown = false): string {
+  if (typeof packedCache === 'string' && packedCache !== '') return path.resolve(packedCache);
+  if (typeof packedCache !== 'boolean')
+    throw wrongType('options.packedCache', 'a boolean or the name of a folder', packedCache);
+  const cache = packedCache ? derivedCache() : undefined;
+  return cache === undefined ? '' : path.join(cache, 'weights');
 }
 
 function checkTowers(towers: unknown): readonly Tower[] {

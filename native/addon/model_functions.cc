@@ -10,7 +10,7 @@
 namespace siglip2::addon {
 namespace {
 
-// loadModel(checkpoint, { device, dtype, threads, vision?, text? }, token)
+// loadModel(checkpoint, { device, dtype, threads, vision?, text?, packedFolder }, token)
 Napi::Value load_model(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const std::shared_ptr<const Checkpoint> checkpoint = from_handle<Checkpoint>(info[0], "checkpoint");
@@ -22,12 +22,15 @@ Napi::Value load_model(const Napi::CallbackInfo& info) {
     const DType type = to_compute_dtype(options.Get("dtype"));
     std::optional<VisionConfig> vision;
     std::optional<TextConfig> text;
+    const std::string packed_folder = to_string(options.Get("packedFolder"), "packedFolder");
     if (!options.Get("vision").IsUndefined()) vision = to_vision_config(to_object(options.Get("vision"), "vision"));
     if (!options.Get("text").IsUndefined()) text = to_text_config(to_object(options.Get("text"), "text"));
 
     return Environment::of(info.Env()).submit(info.Env(), model->device->executor(), cancel, [=]() -> Finish {
-      if (vision) model->vision = share_vision_tower(*vision, *model->device, type, checkpoint, model->threads, cancel);
-      if (text) model->text = share_text_tower(*text, *model->device, type, checkpoint, model->threads, cancel);
+      Device& device = *model->device;
+      const int threads = model->threads;
+      if (vision) model->vision = share_vision_tower(*vision, device, type, checkpoint, threads, cancel, packed_folder);
+      if (text) model->text = share_text_tower(*text, device, type, checkpoint, threads, cancel, packed_folder);
       return [model](Napi::Env env) { return make_handle(env, model); };
     });
   });

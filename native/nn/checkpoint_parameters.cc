@@ -22,12 +22,14 @@ std::string describe_shape(const Range& shape) {
 }  // namespace
 
 CheckpointParameters::CheckpointParameters(Device& device, DType type, std::shared_ptr<const Checkpoint> checkpoint,
-                                           int threads, std::shared_ptr<const CancelToken> cancel)
+                                           int threads, std::shared_ptr<const CancelToken> cancel,
+                                           std::shared_ptr<PackedStore> store)
     : device_(device),
       weight_type_(type),
       activation_type_(activation_type_for(device.table(), type)),
       checkpoint_(std::move(checkpoint)),
       cancel_(std::move(cancel)),
+      store_(std::move(store)),
       context_(device.context(threads)) {}
 
 Checkpoint::Tensor CheckpointParameters::find(const std::string& name,
@@ -69,8 +71,16 @@ PackedWeight CheckpointParameters::pack(const std::string& name, const std::vect
   for (const ConstMatrixView& part : parts)
     out_features += part.rows;
   const std::int64_t in_features = parts.front().columns;
-  void* const packed = allocate(device_.table().packed_weight_bytes(out_features, in_features, type));
+  const std::size_t bytes = device_.table().packed_weight_bytes(out_features, in_features, type);
+  if (store_ != nullptr) {
+    if (const void* const kept = store_->find(name, bytes)) {
+      bytes_ += bytes;
+      return {kept, out_features, in_features, type};
+    }
+  }
+  void* const packed = allocate(bytes);
   pack_weight(device_.table(), context_, {parts.data(), static_cast<int>(parts.size()), packed, false, type});
+  if (store_ != nullptr) store_->add(name, packed, bytes);
   return {packed, out_features, in_features, type};
 }
 
@@ -144,7 +154,8 @@ TokenTable CheckpointParameters::token_table(const std::string& name, std::int64
   return {table, nullptr};
 }
 
-void CheckpointParameters::check_token_table() const {
+void CheckpointParameters::check_files() const {
+  if (store_ != nullptr) store_->check_length();
   if (!token_table_name_.empty()) (void)checkpoint_->tensor(token_table_name_);
 }
 

@@ -6,6 +6,7 @@
 
 #include "backend/cancel.h"
 #include "backend/device.h"
+#include "nn/packed_store.h"
 #include "nn/parameters.h"
 #include "tensor/checkpoint.h"
 
@@ -17,9 +18,10 @@ class CheckpointParameters final : public Parameters {
  public:
   // `type` is what layers compute in: that of packed weights, and of activations where the device has them in it, which
   // are float32 otherwise. In int8 are the weights of the encoder's blocks alone; those of the few layers around them
-  // are in bfloat16. `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED.
+  // are in bfloat16. `cancel` stops the reading between two tensors with ERR_SIGLIP_ABORTED. Packed weights are taken
+  // from `store`, and added to it where it lacks them; null: without. Only on devices whose memory is the host's.
   CheckpointParameters(Device& device, DType type, std::shared_ptr<const Checkpoint> checkpoint, int threads,
-                       std::shared_ptr<const CancelToken> cancel);
+                       std::shared_ptr<const CancelToken> cancel, std::shared_ptr<PackedStore> store);
 
   VectorWeights vector(const std::string& name, std::initializer_list<std::int64_t> shape) override;
   LinearWeights stacked_linear(const std::string& prefix, std::initializer_list<const char*> names,
@@ -29,7 +31,7 @@ class CheckpointParameters final : public Parameters {
   // The table, by far the largest parameter, stays in the mapped file where the device is the host; elsewhere it is
   // copied to the device in the type that it is stored in.
   TokenTable token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) override;
-  void check_token_table() const override;
+  void check_files() const override;
   DType activation_type() const override { return activation_type_; }
   std::size_t bytes() const override { return bytes_; }
 
@@ -46,6 +48,7 @@ class CheckpointParameters final : public Parameters {
   DType activation_type_;
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::shared_ptr<const CancelToken> cancel_;
+  std::shared_ptr<PackedStore> store_;
   OpContext context_;
   std::vector<DeviceBuffer> buffers_;
   std::size_t bytes_ = 0;

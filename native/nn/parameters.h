@@ -81,8 +81,8 @@ class Parameters {
   // NAME.probe [1, 1, width], NAME.attention.in_proj_weight [3·width, width] and .in_proj_bias [3·width].
   virtual PoolingWeights pooling(const std::string& name, std::int64_t width, int heads) = 0;
   virtual TokenTable token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) = 0;
-  // Throws ERR_SIGLIP_CHECKPOINT when the token table can no longer be read.
-  virtual void check_token_table() const = 0;
+  // Throws ERR_SIGLIP_CHECKPOINT when parameters that are read from mapped files can no longer be read.
+  virtual void check_files() const = 0;
   // The element type of activations.
   virtual DType activation_type() const = 0;
   // Bytes of device memory that the parameters take.

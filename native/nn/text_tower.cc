@@ -61,7 +61,7 @@ void TextTower::pool(Pass& pass, const ConstMatrixView& last, const MatrixView& 
 TextResult TextTower::forward(Device& device, const std::vector<std::int32_t>& ids, std::int64_t length,
                               const TextRequest& request, int threads, const CancelToken& cancel) const {
   check(static_cast<std::int64_t>(ids.size()), length);
-  parameters_->check_token_table();
+  parameters_->check_files();
   TextResult result;
   const TextBatch batch{ids.data(), nullptr, static_cast<std::int64_t>(ids.size()) / length, length};
   const Offsets offsets = batch.offsets();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "backend/cancel.h"
 #include "nn/text_tower.h"
@@ -11,12 +12,15 @@
 namespace siglip2 {
 
 // The tower of this checkpoint and configuration on this device, computing in this type, loaded unless some handle
-// still holds it. Runs on the device's executor thread. `cancel` stops the loading.
+// still holds it. Runs on the device's executor thread. `cancel` stops the loading. With a `packed_folder` packed
+// weights of the CPU are kept there (nn/packed_store.h); empty: they are not.
 std::shared_ptr<const VisionTower> share_vision_tower(const VisionConfig& config, Device& device, DType type,
                                                       const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
-                                                      const std::shared_ptr<const CancelToken>& cancel);
+                                                      const std::shared_ptr<const CancelToken>& cancel,
+                                                      const std::string& packed_folder);
 std::shared_ptr<const TextTower> share_text_tower(const TextConfig& config, Device& device, DType type,
                                                   const std::shared_ptr<const Checkpoint>& checkpoint, int threads,
-                                                  const std::shared_ptr<const CancelToken>& cancel);
+                                                  const std::shared_ptr<const CancelToken>& cancel,
+                                                  const std::string& packed_folder);
 
 }  // namespace siglip2

@@ -130,6 +130,7 @@ VisionResult VisionTower::forward(Device& device, const VisionInput& input, cons
     throw Error(kErrorUnsupported,
                 "this checkpoint has no pooling head (vision_use_head is false), so images have no "
                 "pooled embedding; denseFeatures works");
+  parameters_->check_files();
   VisionResult result;
   result.spatial_shapes = spatial_shapes(input);
   const std::vector<std::int32_t>& shapes = result.spatial_shapes;

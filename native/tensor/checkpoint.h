@@ -50,8 +50,9 @@ class Checkpoint {
   // Says that a tensor will not be read soon; see MappedFile::release_pages.
   void release_pages(const std::string& name) const;
 
-  // The same for checkpoints of the same files in the same state.
+  // The same for checkpoints of the same files in the same state, and of the same files in any state.
   std::string identity() const;
+  std::string files_identity() const;
 
  private:
   struct Location {

@@ -44,12 +44,15 @@ void MappedFile::map(std::uint64_t begin, std::uint64_t end) {
     throw Error(kErrorCheckpoint, path_ + ": bytes " + std::to_string(begin) + " to " + std::to_string(end) +
                                       " were expected, but the file has " + std::to_string(size));
 #if defined(__APPLE__)
-  const timespec& modified = status.st_mtimespec;
+  const timespec &modified = status.st_mtimespec, &changed = status.st_ctimespec;
 #else
-  const timespec& modified = status.st_mtim;
+  const timespec &modified = status.st_mtim, &changed = status.st_ctim;
 #endif
+  const auto nanoseconds = [](const timespec& time) {
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+  };
   identity_ = {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino), size,
-               static_cast<std::int64_t>(modified.tv_sec) * 1'000'000'000 + modified.tv_nsec};
+               nanoseconds(modified), nanoseconds(changed)};
   base_offset_ = begin / page_size() * page_size();
   mapped_bytes_ = static_cast<std::size_t>(end - base_offset_);
   if (mapped_bytes_ == 0) return;

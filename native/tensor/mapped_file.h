@@ -13,6 +13,7 @@ struct FileIdentity {
   std::uint64_t inode = 0;
   std::uint64_t size = 0;
   std::int64_t modified_nanoseconds = 0;
+  std::int64_t changed_nanoseconds = 0;  // of contents, name or owner, by the clock of the system alone
 };
 
 class MappedFile {

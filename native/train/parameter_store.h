@@ -70,7 +70,7 @@ class ParameterStore final : public Parameters {
   LinearWeights patch_convolution(const std::string& name, std::int64_t width, int patch) override;
   PoolingWeights pooling(const std::string& name, std::int64_t width, int heads) override;
   TokenTable token_table(const std::string& name, std::int64_t vocabulary, std::int64_t width) override;
-  void check_token_table() const override {}
+  void check_files() const override {}
   DType activation_type() const override { return activation_type_; }
   std::size_t bytes() const override { return bytes_.values + bytes_.packed; }
 

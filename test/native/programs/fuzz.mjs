@@ -98,7 +98,7 @@ const wanted = () => ({ pooled: true, normalize: true, lastHiddenState: true, hi
 const checkpoint = addon.openCheckpoint(files());
 const model = await addon.loadModel(
   checkpoint,
-  { device: 'cpu', dtype: 'float32', threads: 2, vision: tower.vision(), text: tower.text() },
+  { device: 'cpu', dtype: 'float32', threads: 2, vision: tower.vision(), text: tower.text(), packedFolder: '' },
   token(),
 );
 const parameters = () =>
@@ -147,7 +147,7 @@ const valid = {
   checkpointStatistics: () => [addon.openCheckpoint(few()), token()],
   loadModel: () => [
     checkpoint,
-    { device: 'cpu', dtype: 'float32', threads: 2, vision: tower.vision(), text: tower.text() },
+    { device: 'cpu', dtype: 'float32', threads: 2, vision: tower.vision(), text: tower.text(), packedFolder: '' },
     token(),
   ],
   describeModel: () => [model],
