@@ -71,6 +71,8 @@ SIGLIP2_REGISTER_LOOP(add_halves_avx2, "avx2", __m256, _mm256_loadu_ps, _mm256_s
   __m256 products;
   asm volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(a[i]), "x"(b[j]));
 })
+SIGLIP2_REGISTER_LOOP(add_quads_avx2, "avx2", __m256, _mm256_loadu_ps, _mm256_storeu_ps, kSideOf16,
+                      asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a[i]), "x"(b[j])))
 SIGLIP2_REGISTER_LOOP(add_products_avx512, "avx512f", __m512, _mm512_loadu_ps, _mm512_storeu_ps, kSideOf32,
                       asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a[i]), "v"(b[j])))
 SIGLIP2_REGISTER_LOOP(add_halves_avx512, "avx512f,avx512bw", __m512, _mm512_loadu_ps, _mm512_storeu_ps, kSideOf32, {
@@ -128,7 +130,9 @@ RegisterLoop loop_of(DType type, const std::string& isa) {
       return {"vdpbf16ps, 512 bits", operations_of(kSideOf32, 16, 2), add_pairs_avx512};
     return {"vfmadd231ps, 512 bits", operations_of(kSideOf32, 16, 1), add_products_avx512};
   }
-  if (isa == "avx2") {
+  if (isa == "avx2vnni" && type == DType::kInt8)
+    return {"vpdpbusd, 256 bits", operations_of(kSideOf16, 8, 4), add_quads_avx2};
+  if (isa == "avx2" || isa == "avx2vnni") {
     if (type == DType::kInt8) return {"vpmaddwd and vpaddd, 256 bits", operations_of(kSideOf16, 8, 2), add_halves_avx2};
     return {"vfmadd231ps, 256 bits", operations_of(kSideOf16, 8, 1), add_products_avx2};
   }

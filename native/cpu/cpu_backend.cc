@@ -34,7 +34,8 @@ OpTable make_table() {
   const bool emulated = isa == "amxemulated";
   if (isa == "baseline") baseline::fill_kernels(table);
 #if defined(SIGLIP2_HAVE_avx2)
-  if (isa == "avx2") avx2::fill_kernels(table);
+  if (isa == "avx2" || isa == "avx2vnni") avx2::fill_kernels(table);
+  if (isa == "avx2vnni") avx2::use_quad_products(ProductMethod::kDot);
 #endif
 #if defined(SIGLIP2_HAVE_avx512)
   // One build: only products of bfloat16 and of int8 have instructions of their own.

@@ -2,10 +2,12 @@
 
 #include <cstdlib>
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 #include "tensor/error.h"
@@ -17,6 +19,11 @@ namespace {
 bool has_avx2() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx2vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAvxVnni = 1u << 4;
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kAvxVnni) != 0;
 }
 bool has_avx512() {
   __builtin_cpu_init();
@@ -31,6 +38,9 @@ bool has_avx512bf16() {
 }
 #else
 bool has_avx2() {
+  return false;
+}
+bool has_avx2vnni() {
   return false;
 }
 bool has_avx512() {
@@ -85,6 +95,7 @@ const std::vector<InstructionSet>& instruction_sets() {
       {"amxemulated", true, true},
       {"baseline", true, true},
       {"avx2", kCompiledAvx2, has_avx2()},
+      {"avx2vnni", kCompiledAvx2, has_avx2vnni()},
       {"avx512", kCompiledAvx512, has_avx512()},
       {"avx512vnni", kCompiledAvx512, has_avx512vnni()},
       {"avx512bf16", kCompiledAvx512, has_avx512bf16()},

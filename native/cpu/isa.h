@@ -8,9 +8,9 @@
 //     <algorithm>, <functional> …): the linker would keep one copy of those, perhaps with instructions that the
 //     machine lacks. <cstdint>, <cstddef>, <cstring>, <cmath> and <limits> are fine.
 //
-// What an instruction set adds to a build in a function or two is no build of its own: "avx512vnni", "avx512bf16" and
-// "amx" are the build "avx512", some of whose functions have instructions of more (by the attribute `target`, or as
-// assembly) and are called only where cpu/cpu_backend.cc said so (cpu/product_method.h).
+// What an instruction set adds to a build in a function or two is no build of its own: "avx2vnni" is the build "avx2",
+// "avx512vnni", "avx512bf16" and "amx" are the build "avx512", some of whose functions have instructions of more (by
+// the attribute `target`, or as assembly) and are called only where cpu/cpu_backend.cc said so (cpu/product_method.h).
 //
 // "wide16" is the portable build with vectors of sixteen lanes: it exists so that the code paths of AVX-512 are tested
 // on machines without it, and is never chosen by itself. Nor is "amxemulated", with which the instructions of AMX alone

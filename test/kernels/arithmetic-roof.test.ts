@@ -11,6 +11,7 @@ const instructions: Record<string, Partial<Record<WeightDType, string>>> = {
   baseline: { float32: 'mulps and addps', bfloat16: 'mulps and addps' },
   wide16: { float32: 'mulps and addps', bfloat16: 'mulps and addps' },
   avx2: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpmaddwd and vpaddd' },
+  avx2vnni: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpdpbusd' },
   avx512: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpmaddwd and vpaddd' },
   avx512vnni: { float32: 'vfmadd231ps', bfloat16: 'vfmadd231ps', int8: 'vpdpbusd' },
   amx: { float32: 'vfmadd231ps', bfloat16: 'tdpbf16ps', int8: 'tdpbssd' },

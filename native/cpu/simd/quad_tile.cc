@@ -48,35 +48,41 @@ void multiply_widened(const TileArgs& args) {
   }
 }
 
+#if defined(SIGLIP2_ISA_avx512) || defined(SIGLIP2_ISA_avx2)
+// Adds the products of four unsigned bytes of `rows` and four signed ones of `columns` to each lane's sum. Not the
+// intrinsic: GCC 12 copies the sum before and after it, and runs out of registers.
+SIGLIP2_INLINE void add_quad_products(Vec& sum, Vec rows, Vec columns) {
 #if defined(SIGLIP2_ISA_avx512)
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum.value) : "v"(rows.value), "v"(columns.value));
+#else
+  // AVX-VNNI, whose encoding is another one.
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.value) : "x"(rows.value), "x"(columns.value));
+#endif
+}
+
 // By vpdpbusd: a has 32 bits for a quad.
 template <int kRows>
-__attribute__((target("avx512vnni"))) void multiply_quads(const TileArgs& args) {
+void multiply_quads(const TileArgs& args) {
   const float* const a = args.a;
   const float* const b = args.b;
   const std::int64_t count = args.count;
-  __m512i sums[kRows][kTileVectors];
+  Vec sums[kRows][kTileVectors];
   SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
     SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      sums[i][v] = args.accumulate ? bits_of(load(args.out + i * args.out_stride + v * kLanes)) : bits_of(zero());
+      sums[i][v] = args.accumulate ? load(args.out + i * args.out_stride + v * kLanes) : zero();
     }
   }
   for (std::int64_t quad = 0; quad < count; ++quad) {
-    __m512i columns[kTileVectors];
-    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      columns[v] = bits_of(load(b + quad * kTileColumns + v * kLanes));
-    }
+    Vec columns[kTileVectors];
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) columns[v] = load(b + quad * kTileColumns + v * kLanes);
     SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
-      const __m512i x = bits_of(broadcast(a[quad * kTileRows + i]));
-      SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-        // Not the intrinsic: GCC 12 copies the sum before and after it, and runs out of registers.
-        asm("vpdpbusd %2, %1, %0" : "+v"(sums[i][v]) : "v"(x), "v"(columns[v]));
-      }
+      const Vec x = broadcast(a[quad * kTileRows + i]);
+      SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) add_quad_products(sums[i][v], x, columns[v]);
     }
   }
   SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
     SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      store(args.out + i * args.out_stride + v * kLanes, from_bits(sums[i][v]));
+      store(args.out + i * args.out_stride + v * kLanes, sums[i][v]);
     }
   }
 }
@@ -87,7 +93,7 @@ void multiply_up_to(int rows, const TileArgs& args) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return multiply_up_to<kRows - 1>(rows, args);
   }
-#if defined(SIGLIP2_ISA_avx512)
+#if defined(SIGLIP2_ISA_avx512) || defined(SIGLIP2_ISA_avx2)
   if (quad_method == ProductMethod::kDot) return multiply_quads<kRows>(args);
 #endif
   multiply_widened<kRows>(args);

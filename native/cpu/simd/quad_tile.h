@@ -5,10 +5,10 @@
 // Weights are from −127 to 127 with a scale for each output, and lie as quads of neighbouring k, 32 bits for four.
 // Rows are quantised when they are packed, each with a scale of its own: q = round(x · 127 / max |x|).
 //
-// vpdpbusd (AVX512-VNNI) multiplies four unsigned bytes by four signed ones and adds the products to a sum: rows are
-// then q + 128, and 128 Σ_k b[k][j], kept behind the weights of each panel, is taken off afterwards. Elsewhere weights
-// are widened to 16 bits, whose products are added in pairs, or a matrix unit (cpu/simd/matrix_unit.h) takes both
-// signed. Sums are the same to the bit everywhere.
+// vpdpbusd (AVX512-VNNI, AVX-VNNI) multiplies four unsigned bytes by four signed ones and adds the products to a sum:
+// rows are then q + 128, and 128 Σ_k b[k][j], kept behind the weights of each panel, is taken off afterwards. Elsewhere
+// weights are widened to 16 bits, whose products are added in pairs, or a matrix unit (cpu/simd/matrix_unit.h) takes
+// both signed. Sums are the same to the bit everywhere.
 #pragma once
 
 #include <limits>
