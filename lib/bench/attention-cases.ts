@@ -35,6 +35,8 @@ function makeCase(name: string, heads: number, headDim: number, tokens: number, 
   const products = backward ? 10 : 4;
   const row = heads * headDim;
   return {
+    // Beside float32 activations the operands of its products may be in bfloat16, as weights of layers may.
+    ...(backward ? {} : { weightTypes: ['bfloat16'] }),
     kernel: backward ? 'attentionBackward' : 'attention',
     name,
     shape: { heads, headDim, tokens, causal: false },
@@ -65,9 +67,10 @@ async function prepare(
   const value = await random.activation(shape);
   const forward = { query, key, value, queryOffsets };
   const inputs = [query, key, value];
+  const products = settings.weightDtype === 'bfloat16' ? { productDtype: settings.weightDtype } : {};
   if (!backward)
     return {
-      run: async () => ({ ...(await attention(forward)) }),
+      run: async () => ({ ...(await attention({ ...forward, ...products })) }),
       dispose: () => dispose(inputs),
     };
   const { output, logSumExp } = await attention(forward);

@@ -257,7 +257,7 @@ Napi::Value run_arithmetic_roof(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
     const DType type = to_compute_dtype(arguments.get("dtype"));
-    const std::int64_t turns = to_integer(arguments.get("turns"), "turns", 1, std::int64_t{1} << 40);
+    const std::int64_t turns = to_integer(arguments.get("turns"), "turns", 1, std::int64_t{1} << 28);
     const int threads = arguments.threads();
     Executor& executor = find_device("cpu").executor();
     return Environment::of(info.Env()).submit(info.Env(), executor, nullptr, [=]() -> Finish {

@@ -77,8 +77,15 @@ std::string Checkpoint::identity() const {
   for (const auto& mapping : mappings_) {
     const FileIdentity& id = mapping->identity();
     text += std::to_string(id.device) + ':' + std::to_string(id.inode) + ':' + std::to_string(id.size) + ':' +
-            std::to_string(id.modified_nanoseconds) + ':' + std::to_string(id.changed_nanoseconds) + ';';
+            std::to_string(id.modified_nanoseconds) + ';';
   }
+  return text;
+}
+
+std::string Checkpoint::last_changes() const {
+  std::string text;
+  for (const auto& mapping : mappings_)
+    text += std::to_string(mapping->identity().changed_nanoseconds) + ';';
   return text;
 }
 

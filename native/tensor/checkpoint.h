@@ -50,8 +50,11 @@ class Checkpoint {
   // Says that a tensor will not be read soon; see MappedFile::release_pages.
   void release_pages(const std::string& name) const;
 
-  // The same for checkpoints of the same files in the same state, and of the same files in any state.
+  // The same for checkpoints of the same files in the same state.
   std::string identity() const;
+  // When the files last changed, by the system's clock, which unlike modification times nobody can set.
+  std::string last_changes() const;
+  // The same for checkpoints of the same files in any state.
   std::string files_identity() const;
 
  private:

@@ -7,7 +7,9 @@ namespace siglip2 {
 
 bool fuses_mlp(const OpTable& table, std::int64_t rows) {
   constexpr std::int64_t kLeastRowsOfCore = 64;
-  return table.mlp != nullptr && rows >= kLeastRowsOfCore * cpu::available_cores();
+  // The same answer for the plan of a pass and for the pass, whatever happens to the process's cores between them.
+  static const std::int64_t least_rows = kLeastRowsOfCore * cpu::available_cores();
+  return table.mlp != nullptr && rows >= least_rows;
 }
 
 void check_mlp(const OpTable& table, const MlpArgs& args) {

@@ -188,6 +188,14 @@ const valid = {
       threads: 2,
     },
   ],
+  mlp: () => [
+    {
+      ...{ input: tensor([3, 5]), normWeight: tensor([5]), normBias: tensor([5]), epsilon: 1e-6 },
+      ...{ fc1Weight: tensor([4, 5]), fc1Bias: tensor([4]), fc2Weight: tensor([5, 4]), fc2Bias: tensor([5]) },
+      ...{ residual: tensor([3, 5]), weightDtype: pick(['float32', 'bfloat16', 'int8']), threads: 2 },
+    },
+  ],
+  arithmeticRoof: () => [{ dtype: pick(['float32', 'bfloat16', 'int8']), turns: 10, threads: 2 }],
   layerNorm: () => [{ input: tensor([3, 5]), weight: tensor([5]), bias: tensor([5]), epsilon: 1e-6, threads: 2 }],
   gelu: () => [{ input: tensor([3, 5]), threads: 2 }],
   convert: () => [{ input: tensor([3, 5]), dtype: pick(['float32', 'bfloat16']), threads: 2 }],
