@@ -68,8 +68,9 @@ std::shared_ptr<PackedStore> open_store(const std::string& folder, const char* t
   const std::string kind = std::string(tower) + '-' + name_of(type) + '-' + cpu::chosen_instruction_set();
   std::ostringstream name;
   name << kind << '-' << std::hex << std::hash<std::string>()(checkpoint.files_identity()) << ".packed";
-  return std::make_shared<PackedStore>((std::filesystem::path(folder) / name.str()).string(),
-                                       kind + ' ' + binary + ' ' + checkpoint.identity() + ' ' + checkpoint.last_changes());
+  return std::make_shared<PackedStore>(
+      (std::filesystem::path(folder) / name.str()).string(),
+      kind + ' ' + binary + ' ' + checkpoint.identity() + ' ' + checkpoint.last_changes());
 }
 
 template <typename Tower, typename Config>
