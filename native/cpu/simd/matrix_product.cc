@@ -188,7 +188,7 @@ void multiply_matrices(const MatrixProductArgs& args, int most_threads) {
   const std::int64_t b_floats = kGroupPanels * kTileColumns * depth.block_units;
   const auto bytes = static_cast<std::size_t>(a_floats(block_rows, depth) + b_floats) * sizeof(float);
   cpu::parallel_for(row_blocks * column_blocks, static_cast<int>(threads), [&](std::int64_t index, int worker) {
-    const MatrixUnitScope matrix_unit;
+    const MatrixUnitScope matrix_unit(args.pairs);
     multiply_block(args, part_of(args.rows, block_rows, index / column_blocks),
                    part_of(args.columns, block_columns, index % column_blocks), depth,
                    static_cast<float*>(cpu::worker_scratch(worker, bytes)));

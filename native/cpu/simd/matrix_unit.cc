@@ -11,7 +11,7 @@ void prepare_matrix_unit(cpu::ProductMethod method) {
   if (method == cpu::ProductMethod::kMatrixUnit) in_use = true;
 }
 
-MatrixUnitScope::MatrixUnitScope() {
+MatrixUnitScope::MatrixUnitScope(bool wanted) : configured_(wanted && in_use) {
 #if defined(SIGLIP2_ISA_avx512)
   struct alignas(64) Configuration {
     std::uint8_t palette = 1;
@@ -22,13 +22,13 @@ MatrixUnitScope::MatrixUnitScope() {
   };
   static_assert(sizeof(Configuration) == 64);
   const Configuration configuration;
-  if (in_use) asm volatile("ldtilecfg %0" : : "m"(configuration));
+  if (configured_) asm volatile("ldtilecfg %0" : : "m"(configuration));
 #endif
 }
 
 MatrixUnitScope::~MatrixUnitScope() {
 #if defined(SIGLIP2_ISA_avx512)
-  if (in_use) asm volatile("tilerelease");
+  if (configured_) asm volatile("tilerelease");
 #endif
 }
 

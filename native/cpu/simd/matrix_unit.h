@@ -32,14 +32,17 @@ SIGLIP2_INLINE bool uses_matrix_unit(cpu::ProductMethod method) {
   return method == cpu::ProductMethod::kMatrixUnit || method == cpu::ProductMethod::kEmulatedMatrixUnit;
 }
 
-// While one lives the calling thread may use the matrix unit's registers; nothing where products do without. Short:
-// registers in use make switches between threads dearer.
+// While one lives the calling thread may use the matrix unit's registers, if it is `wanted` and products of this build
+// are made by it. Short: registers in use make switches between threads dearer.
 class MatrixUnitScope {
  public:
-  MatrixUnitScope();
+  explicit MatrixUnitScope(bool wanted);
   ~MatrixUnitScope();
   MatrixUnitScope(const MatrixUnitScope&) = delete;
   MatrixUnitScope& operator=(const MatrixUnitScope&) = delete;
+
+ private:
+  const bool configured_;
 };
 
 // Says that products of this build are made by `method`; before anything else is called.

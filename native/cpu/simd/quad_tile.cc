@@ -12,6 +12,24 @@ constexpr TileFormat kDotFormat = {kTileRows, 1, 1, kMostUnits};
 
 ProductMethod quad_method = ProductMethod::kConversion;
 
+// What is there of a tile's sums, or zeros.
+template <int kRows>
+SIGLIP2_INLINE void load_sums(Vec (&sums)[kRows][kTileVectors], const TileArgs& args) {
+  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      sums[i][v] = args.accumulate ? load(args.out + i * args.out_stride + v * kLanes) : zero();
+    }
+  }
+}
+template <int kRows>
+SIGLIP2_INLINE void store_sums(const Vec (&sums)[kRows][kTileVectors], const TileArgs& args) {
+  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      store(args.out + i * args.out_stride + v * kLanes, sums[i][v]);
+    }
+  }
+}
+
 // By 16-bit products: a has two words for a quad, of the values 0 and 2 and of 1 and 3.
 template <int kRows>
 void multiply_widened(const TileArgs& args) {
@@ -19,11 +37,7 @@ void multiply_widened(const TileArgs& args) {
   const float* const b = args.b;
   const std::int64_t count = args.count;
   Vec sums[kRows][kTileVectors];
-  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
-    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      sums[i][v] = args.accumulate ? load(args.out + i * args.out_stride + v * kLanes) : zero();
-    }
-  }
+  load_sums<kRows>(sums, args);
   for (std::int64_t quad = 0; quad < count; ++quad) {
     Vec columns[kTileVectors];
     SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
@@ -41,11 +55,7 @@ void multiply_widened(const TileArgs& args) {
       SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) sums[i][v] = add_half_products(sums[i][v], x, columns[v]);
     }
   }
-  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
-    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      store(args.out + i * args.out_stride + v * kLanes, sums[i][v]);
-    }
-  }
+  store_sums<kRows>(sums, args);
 }
 
 #if defined(SIGLIP2_ISA_avx512) || defined(SIGLIP2_ISA_avx2)
@@ -67,11 +77,7 @@ void multiply_quads(const TileArgs& args) {
   const float* const b = args.b;
   const std::int64_t count = args.count;
   Vec sums[kRows][kTileVectors];
-  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
-    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      sums[i][v] = args.accumulate ? load(args.out + i * args.out_stride + v * kLanes) : zero();
-    }
-  }
+  load_sums<kRows>(sums, args);
   for (std::int64_t quad = 0; quad < count; ++quad) {
     Vec columns[kTileVectors];
     SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) columns[v] = load(b + quad * kTileColumns + v * kLanes);
@@ -80,11 +86,7 @@ void multiply_quads(const TileArgs& args) {
       SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) add_quad_products(sums[i][v], x, columns[v]);
     }
   }
-  SIGLIP2_UNROLL for (int i = 0; i < kRows; ++i) {
-    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
-      store(args.out + i * args.out_stride + v * kLanes, sums[i][v]);
-    }
-  }
+  store_sums<kRows>(sums, args);
 }
 #endif
 

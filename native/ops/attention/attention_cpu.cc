@@ -320,12 +320,8 @@ void attention_cpu(OpContext& context, const AttentionArgs& args) {
     float* const memory =
         static_cast<float*>(cpu::worker_scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
     divide_scratch(layout, groups, memory, scratch);
-    if (layout.pairs) {
-      const MatrixUnitScope matrix_unit;
-      run_task(args, layout, task, scratch);
-    } else {
-      run_task(args, layout, task, scratch);
-    }
+    const MatrixUnitScope matrix_unit(layout.pairs);
+    run_task(args, layout, task, scratch);
   });
 }
 

@@ -22,10 +22,6 @@ constexpr std::int64_t kMostRows = 256;
 // Work below this number of multiply-adds is not worth a second thread.
 constexpr std::int64_t kLeastTaskWork = 100000;
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 struct Block {
   std::int64_t first_row;
   std::int64_t rows;
@@ -43,7 +39,7 @@ void multiply_block(const LinearArgs& args, const PackedShape& shape, const Bloc
   const PackedRows rows = {panels, panels + panels_floats(shape, block.rows), block.rows};
   pack_input_rows(args.weight.dtype, args.input.as<float>() + block.first_row * args.input.stride, args.input.stride,
                   args.weight.in_features, rows);
-  const MatrixUnitScope matrix_unit;
+  const MatrixUnitScope matrix_unit(args.weight.dtype != DType::kFloat32);
   multiply_panels(args.weight, rows, block.first_panel, block.panels, scratch,
                   [&](const float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
                     finish_tile(args, sums, block.first_row + row, count, panel * kTileColumns);

@@ -20,10 +20,6 @@ namespace {
 
 constexpr int kStripRows = 16;  // even: pairs are of one strip
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Row `index` of parts that are stacked.
 struct Row {
   const char* data;

@@ -10,6 +10,10 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
 struct PackedShape {
   const TileFormat& format;
   int values_of_unit;
@@ -26,10 +30,9 @@ struct PackedShape {
 
   // Units of a block of the depth: even blocks that caches can hold, cut by the number of units alone.
   std::int64_t units_of_block() const {
-    const std::int64_t blocks = (units + format.most_depth - 1) / format.most_depth;
-    const std::int64_t even = (units + blocks - 1) / blocks;
+    const std::int64_t blocks = divide_up(units, format.most_depth);
     const std::int64_t step = format.step > 8 ? format.step : 8;
-    return (even + step - 1) / step * step;
+    return divide_up(divide_up(units, blocks), step) * step;
   }
 };
 

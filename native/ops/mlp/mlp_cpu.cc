@@ -22,10 +22,6 @@ namespace {
 constexpr std::int64_t kLeastRows = 64;
 constexpr std::int64_t kMostRows = 256;
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Scratch of a block of `rows` rows, in floats from its beginning.
 struct Layout {
   PackedShape fc1, fc2;
@@ -111,7 +107,7 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
   pack_rows_of(args, layout, first_row, rows, scratch);
   const PackedRows input = {scratch + layout.input, scratch + layout.input_scales, rows};
   const PackedRows hidden = {scratch + layout.hidden, scratch + layout.hidden_scales, rows};
-  const MatrixUnitScope matrix_unit;
+  const MatrixUnitScope matrix_unit(args.fc1.dtype != DType::kFloat32);
   multiply_panels(args.fc1, input, 0, divide_up(args.fc1.out_features, kTileColumns), scratch,
                   [&](float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
                     pack_hidden_tile(args, layout, sums, row, count, panel, scratch);
