@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { requireInteger, requireOptions, requireString, throwIfAborted, wrongType } from '../arguments.js';
-import { checkSize, decodeEncoded, decodeSharp } from './encoded.js';
+import { checkSize, decodeEncoded, decodeSharp, decodeWithAlpha, type RgbaImage } from './encoded.js';
 import { toRgb } from './pixels.js';
 import { type ImageInput, type ImageSource, imageSource, readEncoded } from './source.js';
 
@@ -68,6 +68,22 @@ interface Settings {
 export async function decodeImage(input: ImageInput, options?: DecodeOptions): Promise<RawImage> {
   const settings = checkOptions(requireOptions('options', options, optionNames));
   return decodeSource(imageSource(input, argumentName(options, 'image')), settings);
+}
+
+/**
+ * Decodes one encoded picture, by its path or its bytes, with its transparency.
+ *
+ * @throws As {@link decodeImage}
+ */
+export async function decodeImageWithAlpha(input: string | Uint8Array, options?: DecodeOptions): Promise<RgbaImage> {
+  const settings = checkOptions(requireOptions('options', options, optionNames));
+  const source = imageSource(input, argumentName(options, 'image'));
+  if (source.kind === 'raw' || source.kind === 'sharp') throw wrongType('image', 'a path or encoded bytes', input);
+  const { maxPixels, signal } = settings;
+  throwIfAborted(signal);
+  const image = await decodeWithAlpha(await readEncoded(source, settings), { name: source.name, maxPixels, signal });
+  throwIfAborted(signal);
+  return image;
 }
 
 /**

@@ -55,6 +55,53 @@ export function checkSize(width: number, height: number, { name, maxPixels }: De
     );
 }
 
+/** Decoded pixels with transparency: red, green, blue, alpha, 0 to 255, row by row; colours are not multiplied by it. */
+export interface RgbaImage {
+  data: Uint8Array;
+  width: number;
+  height: number;
+}
+
+/**
+ * Decodes like {@link decodeEncoded}, but keeps the transparency that a picture of 8 bits a sample has.
+ *
+ * @throws {@link SiglipError} `ERR_SIGLIP_IMAGE` for what is damaged, empty, too large or no picture.
+ */
+export async function decodeWithAlpha(bytes: Uint8Array, context: DecodeContext): Promise<RgbaImage> {
+  const sharp = await loadSharp();
+  try {
+    if (!isGif(bytes)) {
+      const metadata = await sharp(bytes, decoderOptions).metadata();
+      if (metadata.hasAlpha && metadata.depth === 'uchar' && formats.includes(metadata.format)) {
+        checkSize(metadata.width, metadata.height, context);
+        throwIfAborted(context.signal);
+        const pipeline = turned(sharp(bytes, decoderOptions), metadata).toColourspace('srgb').raw();
+        const { data, info } = await pipeline.toBuffer({ resolveWithObject: true });
+        if (info.channels !== 4) throw new Error('the decoder did not return four channels');
+        return {
+          data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+          width: info.width,
+          height: info.height,
+        };
+      }
+    }
+  } catch (cause) {
+    throw decodeFailure(cause, context);
+  }
+  const { data, width, height } = await decodeEncoded(bytes, context);
+  return { data: opaque(data), width, height };
+}
+
+function opaque(rgb: Uint8Array): Uint8Array {
+  const rgba = new Uint8Array((rgb.length / 3) * 4).fill(255);
+  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+    rgba[to] = rgb[from]!;
+    rgba[to + 1] = rgb[from + 1]!;
+    rgba[to + 2] = rgb[from + 2]!;
+  }
+  return rgba;
+}
+
 /**
  * Decodes the first frame or page of an encoded picture, upright, as RGB.
  *

@@ -83,6 +83,24 @@ const data = section(
     batchSize: count,
     sequenceLengths: oneOrMore(count),
     tokenBudget: count,
+    textsPerImage: count,
+    augment: section(
+      { size: count },
+      {
+        background: oneOrMore(oneOf('white', 'light', 'dark', 'any')),
+        scale: list(number, 2),
+        aspectRatio: number,
+        rotation: number,
+        brightness: number,
+        contrast: number,
+        saturation: number,
+        hue: number,
+        greyscale: number,
+        mirror: number,
+        blur: number,
+      },
+    ),
+    cacheBytes: integer(0),
     shuffle: boolean,
     shuffleBuffer: count,
     seed: integer(0),
@@ -324,6 +342,7 @@ export class TrainConfig {
       shards: _shards,
       decodeConcurrency: _concurrency,
       prefetch: _prefetch,
+      cacheBytes: _cache,
       ...order
     } = data;
     const { schedule, ema, frozen, groups } = training;

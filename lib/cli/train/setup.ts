@@ -9,6 +9,7 @@ import { Siglip2 } from '../../model/siglip2.js';
 import { sizeConfig } from '../../model/sizes.js';
 import { targetSizes } from '../../processing/prepare.js';
 import {
+  type AugmentOptions,
   type Batch,
   type BatchOptions,
   type Dataset,
@@ -58,7 +59,9 @@ export function totalSteps(config: TrainConfig, dataset: Dataset): number | unde
 
 /** Options of `batches`. */
 export function batchOptions(config: TrainConfig, model: Siglip2Config, signal: AbortSignal): BatchOptions {
-  const { batchSize, sequenceLengths, tokenBudget, decodeConcurrency, prefetch, maxPixels } = config.written.data;
+  const { data } = config.written;
+  const { batchSize, sequenceLengths, tokenBudget, decodeConcurrency, prefetch, maxPixels } = data;
+  const { textsPerImage, augment, cacheBytes } = data;
   if (model.architecture === 'fixed')
     for (const [key, value] of Object.entries({ sequenceLengths, tokenBudget }))
       if (value !== undefined)
@@ -70,6 +73,9 @@ export function batchOptions(config: TrainConfig, model: Siglip2Config, signal: 
   return {
     ...(batchSize === undefined ? {} : { batchSize }),
     ...(Object.keys(naflex).length === 0 ? {} : { naflex }),
+    ...(textsPerImage === undefined ? {} : { textsPerImage }),
+    ...(augment === undefined ? {} : { augment: augment as AugmentOptions }),
+    ...(cacheBytes === undefined ? {} : { cacheBytes }),
     ...(decodeConcurrency === undefined ? {} : { decodeConcurrency }),
     ...(prefetch === undefined ? {} : { prefetch }),
     ...(maxPixels === undefined ? {} : { maxPixels }),
@@ -94,14 +100,14 @@ export async function largestMemory(config: TrainConfig, trainer: Trainer): Prom
 }
 
 /** Patches and text tokens of a batch. */
-export function tokensOf(model: Siglip2Config, { images, maxPatches = 256 }: Batch): number {
-  const texts = images.length * model.text.maxPositionEmbeddings;
-  if (model.architecture === 'fixed') return texts + images.length * model.vision.numPatches;
+export function tokensOf(model: Siglip2Config, { images, texts, maxPatches = 256 }: Batch): number {
+  const textTokens = texts.length * model.text.maxPositionEmbeddings;
+  if (model.architecture === 'fixed') return textTokens + images.length * model.vision.numPatches;
   const sizes = targetSizes(model, images, maxPatches);
   let patches = 0;
   for (let i = 0; i < sizes.length; i += 2)
     patches += ((sizes[i] as number) * (sizes[i + 1] as number)) / model.vision.patchSize ** 2;
-  return texts + patches;
+  return textTokens + patches;
 }
 
 /** Makes the trainer of a new training. */

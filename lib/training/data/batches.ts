@@ -2,10 +2,13 @@
 import { availableParallelism } from 'node:os';
 import { requireInteger, requireOptions, throwIfAborted, wrongRange, wrongType } from '../../arguments.js';
 import { SiglipError } from '../../errors.js';
-import { decodeImage, defaultMaxPixels, type RawImage } from '../../processing/decode.js';
+import { defaultMaxPixels, type RawImage } from '../../processing/decode.js';
+import type { AugmentOptions } from './augment.js';
 import { type Dataset, requireDataset } from './dataset.js';
-import type { Example, Skip } from './example.js';
+import { drawCaptions, type Example, type Place, type Skip } from './example.js';
+import { PictureReader } from './pictures.js';
 import type { DatasetPosition } from './position.js';
+import { gatherTexts, type Positives } from './positives.js';
 import { purposes, RandomStream } from './random.js';
 import type { Cursor, SequenceEvent } from './sequence.js';
 import { SkipTally } from './tally.js';
@@ -24,6 +27,15 @@ export interface BatchOptions {
   batchSize?: number;
   /** For NaFlex models; `{}` takes the defaults. */
   naflex?: NaflexBatchOptions;
+  /**
+   * Captions that are drawn for each picture. With this option, also with 1, every text is in a batch once, and it
+   * belongs to all pictures that have it among their captions: see {@link Batch.positives}.
+   */
+  textsPerImage?: number;
+  /** Random changes of the pictures. Transparent ones keep their transparency until they are drawn on a background. */
+  augment?: AugmentOptions;
+  /** Memory for decoded pictures, in bytes, so that a small data set is decoded once; with `augment` only. Default 0. */
+  cacheBytes?: number;
   /** Pictures that are decoded at the same time; default 4, or the processors there are if fewer. */
   decodeConcurrency?: number;
   /** Complete batches that wait for their use, at most; default 1. */
@@ -37,7 +49,10 @@ export interface BatchOptions {
 /** Pictures and captions of one training step. */
 export interface Batch {
   images: RawImage[];
+  /** The caption of each picture; with `textsPerImage` the different captions of all. */
   texts: string[];
+  /** With `textsPerImage`: the texts that belong to each picture. */
+  positives?: Positives;
   /** {@link Example.key} of each. */
   keys: string[];
   /** For NaFlex models: patches of a picture at most. */
@@ -49,12 +64,25 @@ export interface Batch {
 /** Sequence lengths of the NaFlex models' training. */
 export const defaultSequenceLengths: readonly number[] = [128, 256, 576, 784, 1024];
 
-const optionNames = ['batchSize', 'naflex', 'decodeConcurrency', 'prefetch', 'maxPixels', 'signal'];
+const optionNames = [
+  'batchSize',
+  'naflex',
+  'textsPerImage',
+  'augment',
+  'cacheBytes',
+  'decodeConcurrency',
+  'prefetch',
+  'maxPixels',
+  'signal',
+];
 
 interface Settings {
   /** Pictures of a batch of this sequence length, or of any. */
   batchSize: (sequenceLength: number | undefined) => number;
   sequenceLengths: readonly number[] | undefined;
+  textsPerImage: number | undefined;
+  augment: AugmentOptions | undefined;
+  cacheBytes: number;
   decodeConcurrency: number;
   prefetch: number;
   maxPixels: number;
@@ -73,15 +101,19 @@ interface Settings {
  */
 export function batches(dataset: Dataset, options: BatchOptions): AsyncGenerator<Batch, void, undefined> {
   requireDataset('dataset', dataset);
-  return iterate(dataset, checkOptions(requireOptions('options', options, optionNames)));
+  const settings = checkOptions(requireOptions('options', options, optionNames));
+  return iterate(dataset, settings, new PictureReader('options', dataset.seed, settings));
 }
 
 function checkOptions(options: BatchOptions): Settings {
-  const { naflex, signal } = options;
+  const { naflex, textsPerImage, augment, cacheBytes = 0, signal } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw wrongType('options.signal', 'an AbortSignal', signal);
   return {
     ...checkSizes(options.batchSize, naflex),
+    textsPerImage: textsPerImage === undefined ? undefined : requireInteger('options.textsPerImage', textsPerImage, 1),
+    augment,
+    cacheBytes: requireInteger('options.cacheBytes', cacheBytes, 0),
     decodeConcurrency: requireInteger(
       'options.decodeConcurrency',
       options.decodeConcurrency ?? Math.min(4, availableParallelism()),
@@ -125,12 +157,16 @@ interface Prepared {
   skips: readonly Skip[];
 }
 
-async function* iterate(dataset: Dataset, settings: Settings): AsyncGenerator<Batch, void, undefined> {
+async function* iterate(
+  dataset: Dataset,
+  settings: Settings,
+  reader: PictureReader,
+): AsyncGenerator<Batch, void, undefined> {
   const { signal, prefetch } = settings;
   throwIfAborted(signal);
   const stopped = new AbortController();
   const events = dataset.read();
-  const assembler = new Assembler(dataset, events, {
+  const assembler = new Assembler(dataset, events, reader, {
     ...settings,
     signal: signal === undefined ? stopped.signal : AbortSignal.any([signal, stopped.signal]),
   });
@@ -165,6 +201,9 @@ async function* iterate(dataset: Dataset, settings: Settings): AsyncGenerator<Ba
 
 type Decoded = { image: RawImage } | { skip: Skip };
 
+/** An example, and what tells it from all others. */
+type Drawn = { example: Example; place: Place };
+
 /** What waits for its turn: something of the sequence, with its picture being decoded, or why the sequence broke off. */
 type Awaited = { event: SequenceEvent; decoded?: Promise<Decoded> } | { failure: unknown };
 
@@ -182,6 +221,7 @@ class Assembler {
   constructor(
     dataset: Dataset,
     private readonly events: AsyncGenerator<SequenceEvent>,
+    private readonly reader: PictureReader,
     private readonly settings: Settings & { signal: AbortSignal },
   ) {
     this.cursor = dataset.cursor;
@@ -194,15 +234,27 @@ class Assembler {
   async next(): Promise<Prepared> {
     const maxPatches = this.sequenceLength();
     const size = this.settings.batchSize(maxPatches);
-    const batch: Prepared['batch'] = { images: [], texts: [], keys: [], ...(maxPatches ? { maxPatches } : {}) };
-    while (batch.images.length < size) {
+    const images: RawImage[] = [];
+    const examples: Drawn[] = [];
+    while (images.length < size) {
       await this.fillWindow();
       const next = this.window.shift();
       if (next === undefined) break;
-      await this.add(next, batch);
+      await this.add(next, images, examples);
     }
     this.batchNumber++;
+    const keys = examples.map(({ example }) => example.key);
+    const batch = { images, ...this.texts(examples), keys, ...(maxPatches ? { maxPatches } : {}) };
     return { batch, cursor: this.cursor, skips: this.tally.take() };
+  }
+
+  private texts(examples: readonly Drawn[]): Pick<Batch, 'texts' | 'positives'> {
+    const { textsPerImage } = this.settings;
+    if (textsPerImage === undefined) return { texts: examples.map(({ example }) => example.text) };
+    return gatherTexts(
+      examples.map(({ example, place }) => drawCaptions(example, this.seed, place, textsPerImage)),
+      examples.map(({ example }) => example.texts),
+    );
   }
 
   private sequenceLength(): number | undefined {
@@ -232,13 +284,13 @@ class Assembler {
   /** Starts decoding the picture of an example. */
   private begin(event: SequenceEvent): Awaited {
     if (event.kind !== 'example') return { event };
-    const decoded = this.decoders.run(() => this.decode(event.example));
+    const decoded = this.decoders.run(() => this.decode(event));
     // As above: reported in its turn.
     decoded.catch(() => {});
     return { event, decoded };
   }
 
-  private async add(next: Awaited, batch: Prepared['batch']): Promise<void> {
+  private async add(next: Awaited, images: RawImage[], examples: Drawn[]): Promise<void> {
     if ('failure' in next) throw next.failure;
     const { event, decoded } = next;
     if (event.kind !== 'example') {
@@ -251,19 +303,17 @@ class Assembler {
     if ('skip' in result) this.tally.count({ kind: 'skip', skip: result.skip });
     else {
       this.tally.count(event);
-      batch.images.push(result.image);
-      batch.texts.push(event.example.text);
-      batch.keys.push(event.example.key);
+      images.push(result.image);
+      examples.push(event);
     }
   }
 
-  private async decode({ image, source }: Example): Promise<Decoded> {
-    const { maxPixels, signal } = this.settings;
+  private async decode({ example, place }: Drawn): Promise<Decoded> {
     try {
-      return { image: await decodeImage(image, { maxPixels, signal }) };
+      return { image: await this.reader.read(example, place, this.settings.signal) };
     } catch (error) {
       if (error instanceof SiglipError && error.code === 'ERR_SIGLIP_IMAGE')
-        return { skip: { source, reason: error.message } };
+        return { skip: { source: example.source, reason: error.message } };
       throw error;
     }
   }

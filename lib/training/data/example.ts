@@ -120,9 +120,23 @@ export function rowExample(
   return typeof texts === 'string' ? { source, reason: texts } : { key: name, image, texts, source };
 }
 
-/** An example with one of its captions, drawn anew in every epoch. `number` tells the examples of an epoch apart. */
-export function withCaption(stored: StoredExample, seed: number, epoch: number, number: number): Example {
+/** Tells the examples of all epochs apart: what is drawn for one depends on this and the seed. */
+export type Place = readonly [epoch: number, numberInEpoch: number];
+
+/** An example with one of its captions, drawn anew in every epoch. */
+export function withCaption(stored: StoredExample, seed: number, place: Place): Example {
   const { key, image, texts, source } = stored;
-  const choice = texts.length === 1 ? 0 : new RandomStream(seed, purposes.caption, epoch, number).below(texts.length);
+  const choice = texts.length === 1 ? 0 : new RandomStream(seed, purposes.caption, ...place).below(texts.length);
   return { key, image, text: texts[choice]!, texts, source };
+}
+
+/**
+ * Several captions of an example, each drawn like the one of {@link withCaption}, without those that are drawn again:
+ * at most `count`, and the first is {@link Example.text}.
+ */
+export function drawCaptions({ texts }: Example, seed: number, place: Place, count: number): string[] {
+  const random = new RandomStream(seed, purposes.caption, ...place);
+  const drawn = new Set<string>();
+  for (let i = 0; i < count; i++) drawn.add(texts[texts.length === 1 ? 0 : random.below(texts.length)]!);
+  return [...drawn];
 }

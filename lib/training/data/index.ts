@@ -1,4 +1,5 @@
 /** Reading pictures with captions for training. */
+export type { AugmentOptions, BackgroundKind } from './augment.js';
 export { type Batch, type BatchOptions, batches, defaultSequenceLengths, type NaflexBatchOptions } from './batches.js';
 export {
   Dataset,
@@ -11,3 +12,4 @@ export {
 } from './dataset.js';
 export type { Example, Skip } from './example.js';
 export type { DatasetPosition } from './position.js';
+export type { Positives } from './positives.js';

@@ -127,7 +127,8 @@ export class PartSequence implements Sequence {
       const finished = counts.length;
       // The list grows while examples wait to be used: copied only when somebody asks for the place.
       const cursor = (): Cursor => ({ epoch, drawn: count, counts: counts.slice(0, finished) });
-      return { kind: 'example', example: withCaption(stored, seed, epoch, number), cursor };
+      const place = [epoch, number] as const;
+      return { kind: 'example', example: withCaption(stored, seed, place), place, cursor };
     };
     for (let found = await reader.next(); found !== undefined; found = await reader.next()) {
       if (isSkip(found)) {

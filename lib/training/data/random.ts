@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 
 /** What a stream of random numbers is for: no two uses of one seed see the same numbers. */
-export const purposes = { order: 1, buffer: 2, caption: 3, sequenceLength: 4 } as const;
+export const purposes = { order: 1, buffer: 2, caption: 3, sequenceLength: 4, augmentation: 5 } as const;
 
 /** How many steps of a plain loop run before the event loop gets a turn: a few milliseconds. */
 export const stepsAtOnce = 1 << 17;
@@ -50,10 +50,19 @@ export class RandomStream {
     return result;
   }
 
+  /** A number from 0 to below 1, uniform to 2^-53. */
+  fraction(): number {
+    return ((this.next() >>> 5) * 2 ** 26 + (this.next() >>> 6)) / 2 ** 53;
+  }
+
   /** An integer from 0 to `count` - 1, uniform to within count / 2^53. */
   below(count: number): number {
-    const fraction = ((this.next() >>> 5) * 2 ** 26 + (this.next() >>> 6)) / 2 ** 53;
-    return Math.floor(fraction * count);
+    return Math.floor(this.fraction() * count);
+  }
+
+  /** A number from `low` to below `high`, uniform. */
+  between(low: number, high: number): number {
+    return low + (high - low) * this.fraction();
   }
 }
 

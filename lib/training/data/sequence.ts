@@ -1,5 +1,5 @@
 /** The order in which examples come: a function of the seed, the epoch and a count, so that it can be entered anywhere. */
-import { type Example, type Found, isSkip, type Skip, withCaption } from './example.js';
+import { type Example, type Found, isSkip, type Place, type Skip, withCaption } from './example.js';
 import { permutation, purposes, RandomStream } from './random.js';
 import type { Table } from './table.js';
 
@@ -19,7 +19,7 @@ export function startOf(epoch: number): Cursor {
 
 export type SequenceEvent =
   /** `cursor` is the place after the example. */
-  | { kind: 'example'; example: Example; cursor: () => Cursor }
+  | { kind: 'example'; example: Example; place: Place; cursor: () => Cursor }
   | { kind: 'skip'; skip: Skip }
   /** The end of an epoch; `whole` unless it was entered in the middle. */
   | { kind: 'epoch'; whole: boolean; cursor: () => Cursor };
@@ -75,7 +75,8 @@ export class TableSequence implements Sequence {
           if (isSkip(found)) yield { kind: 'skip', skip: found };
           else {
             const cursor = { epoch, drawn };
-            yield { kind: 'example', example: withCaption(found, seed, epoch, row), cursor: () => cursor };
+            const place = [epoch, row] as const;
+            yield { kind: 'example', example: withCaption(found, seed, place), place, cursor: () => cursor };
           }
         }
         yield { kind: 'epoch', whole, cursor: () => startOf(epoch + 1) };
