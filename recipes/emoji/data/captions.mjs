@@ -1,0 +1,87 @@
+/**
+ * The texts that may be drawn for a picture in training. The trainer draws one of them, each with the same chance, so how
+ * often a text is repeated is its weight.
+ */
+import { randomIntegers, shuffled } from './random.mjs';
+import { comparable } from './texts.mjs';
+
+/** Texts of a picture in each language: 40 % names, 35 % single keywords, 25 % several keywords in a row. */
+export const shares = { names: 16, keywords: 14, joins: 10 };
+
+/** The most keywords of a join. */
+const longestJoin = 4;
+
+/** Between the keywords of a join. */
+const separators = [', ', ' '];
+
+/** How often a join that spells something held out is drawn anew. */
+const attempts = 20;
+
+/**
+ * What a language gives an emoji for training.
+ *
+ * @typedef {object} Vocabulary
+ * @property {string[]} names at least one: of the emoji, and of those that look the same in the style
+ * @property {string[]} keywords those that are trained on
+ * @property {Set<string>} heldOut comparable spellings of all held-out keywords of the language
+ */
+
+/**
+ * The texts of a picture, language by language. Every language has the same number. Without keywords names take their
+ * place, with a single one they take the place of joins.
+ *
+ * @param {Vocabulary[]} vocabularies one for each language
+ * @param {string} seed decides every draw
+ * @returns {string[]} `names + keywords + joins` of {@link shares} for each language
+ */
+export function captions(vocabularies, seed) {
+  const below = randomIntegers(seed);
+  return vocabularies.flatMap(({ names, keywords, heldOut }) => {
+    const joins = keywords.length < 2 ? [] : joinsOf(keywords, heldOut, below);
+    const singles = keywords.length === 0 ? [] : repeated(keywords, shares.keywords, below);
+    const total = shares.names + shares.keywords + shares.joins;
+    return [...repeated(names, total - joins.length - singles.length, below), ...singles, ...joins];
+  });
+}
+
+/** `count` of the items, each as often as every other, or one time more. */
+function repeated(items, count, below) {
+  const result = [];
+  while (result.length < count) result.push(...shuffled(items, below));
+  return result.slice(0, count);
+}
+
+function joinsOf(keywords, heldOut, below) {
+  const joins = [];
+  for (let attempt = 0; joins.length < shares.joins && attempt < shares.joins * attempts; attempt++) {
+    const length = 2 + below(Math.min(longestJoin, keywords.length) - 1);
+    const parts = shuffled(keywords, below).slice(0, length);
+    const separator = separators[below(separators.length)];
+    if (!spellsHeldOut(parts, separator, heldOut)) joins.push(parts.join(separator));
+  }
+  return joins;
+}
+
+/**
+ * Whether words of neighbouring parts, read together, are a held-out keyword: "hot" and "dog" are "hot dog".
+ *
+ * @param {string[]} parts
+ * @param {string} separator between them
+ * @param {Set<string>} heldOut comparable spellings
+ */
+export function spellsHeldOut(parts, separator, heldOut) {
+  const words = [];
+  const borders = [];
+  for (const [at, part] of parts.entries()) {
+    const last = at === parts.length - 1;
+    words.push(...comparable(last ? part : part + separator).split(' '));
+    borders.push(words.length);
+  }
+  for (let start = 0; start < words.length; start++)
+    for (let end = start + 2; end <= words.length; end++) {
+      const crosses = borders.some((border) => start < border && border < end);
+      // The comma after the last word of a run belongs to the join.
+      if (crosses && heldOut.has(words.slice(start, end).join(' ').replace(/,$/, ''))) return true;
+    }
+  return false;
+}

@@ -1,0 +1,144 @@
+/** Every drawing of every style as a small picture: `<cache>/pictures/<style>/<KEY>.png`, and `manifest.json` beside them. */
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import sharp from 'sharp';
+import { writeWhole, writeWholeFolder } from './cache.mjs';
+import { styles } from './styles.mjs';
+
+/** Side of the pictures, in pixels. */
+export const pictureSize = 96;
+
+/** SVG is rendered in this many times the size that it ends with, cropped, and then made smaller. */
+const oversampling = 4;
+
+/** Fainter pixels do not count for the crop: the outermost of an antialiased edge. */
+const faintestAlpha = 8;
+
+const clear = { r: 255, g: 255, b: 255, alpha: 0 };
+
+/**
+ * A drawing as straight RGBA, fitted into a square with its aspect ratio kept, centred, on a transparent ground. Where
+ * it is fully transparent the colour is white, so that a reader that drops alpha sees the drawing on white.
+ *
+ * @param {import('./styles.mjs').Drawing} drawing
+ * @param {{ crop: boolean, size?: number }} options whether to cut to the box of what is not transparent first
+ * @returns {Promise<Buffer>} size × size × 4 bytes, row by row
+ */
+export async function renderDrawing(drawing, { crop, size = pictureSize }) {
+  let image = await pixelsOf(drawing, size * oversampling);
+  if (crop) image = await cropToDrawing(image);
+  const { data } = await raw(image)
+    .resize(size, size, { fit: 'contain', background: clear, kernel: 'lanczos3' })
+    .raw()
+    .toBuffer({ resolveWithObject: true });
+  for (let at = 0; at < data.length; at += 4) if (data[at + 3] === 0) data.fill(255, at, at + 3);
+  return data;
+}
+
+/** A picture of raw RGBA as PNG. */
+export function encodePng(data, size = pictureSize) {
+  return raw({ data, info: { width: size, height: size } })
+    .png({ compressionLevel: 9, adaptiveFiltering: true })
+    .toBuffer();
+}
+
+function raw({ data, info }) {
+  return sharp(data, { raw: { width: info.width, height: info.height, channels: 4 } });
+}
+
+async function pixelsOf(drawing, size) {
+  // One unit of an SVG is one pixel at 72 dots an inch.
+  const source =
+    'svg' in drawing
+      ? sharp(Buffer.from(drawing.svg), { density: (72 * size) / drawing.size, unlimited: true })
+      : sharp(drawing.file);
+  return source.toColourspace('srgb').ensureAlpha().raw().toBuffer({ resolveWithObject: true });
+}
+
+/** The part within the smallest box that holds every pixel that is not (almost) transparent. */
+async function cropToDrawing({ data, info: { width, height } }) {
+  let [left, top, right, bottom] = [width, height, -1, -1];
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      if (data[(y * width + x) * 4 + 3] < faintestAlpha) continue;
+      left = Math.min(left, x);
+      right = Math.max(right, x);
+      top = Math.min(top, y);
+      bottom = Math.max(bottom, y);
+    }
+  if (right < 0) throw new Error('the drawing is empty');
+  return raw({ data, info: { width, height } })
+    .extract({ left, top, width: right - left + 1, height: bottom - top + 1 })
+    .raw()
+    .toBuffer({ resolveWithObject: true });
+}
+
+/**
+ * Groups of keys whose pictures have the same pixels, each of two or more, sorted.
+ *
+ * @param {Map<string, string>} digests of the pixels, by key
+ * @returns {string[][]}
+ */
+export function identicalGroups(digests) {
+  const groups = new Map();
+  for (const key of [...digests.keys()].sort()) {
+    const digest = digests.get(key);
+    groups.set(digest, [...(groups.get(digest) ?? []), key]);
+  }
+  return [...groups.values()].filter((keys) => keys.length > 1);
+}
+
+/**
+ * Renders every style: cropped to the drawing, and those that are not trained on also as they come
+ * (`<style>-uncropped`).
+ *
+ * @param {object} place
+ * @param {string} place.modules `node_modules` of the packages
+ * @param {string} place.cache
+ * @param {Set<string>} place.keys the emoji to render
+ * @param {(text: string) => void} [place.log] told about each folder that is complete
+ * @returns {Promise<object>} the manifest
+ */
+export async function makePictures({ modules, cache, keys: wanted, log = () => {} }) {
+  const folder = path.join(cache, 'pictures');
+  const manifest = { size: pictureSize, emoji: wanted.size, styles: {} };
+  for (const [name, { open, ...style }] of Object.entries(styles)) {
+    const drawings = new Map(
+      [...open(modules)].filter(([key]) => wanted.has(key)).sort(([a], [b]) => (a < b ? -1 : 1)),
+    );
+    const variants = style.use === 'training' ? [true] : [true, false];
+    for (const crop of variants) {
+      const variant = crop ? name : `${name}-uncropped`;
+      const digests = await writeWholeFolder(path.join(folder, variant), (partial) =>
+        renderAll(drawings, { crop, folder: partial }),
+      );
+      const identical = identicalGroups(digests);
+      const keys = [...digests.keys()].sort();
+      manifest.styles[variant] = { ...style, cropped: crop, count: keys.length, identical, keys };
+      log(`${variant}: ${digests.size} pictures, ${identical.length} groups of identical ones`);
+    }
+  }
+  writeWhole(path.join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  return manifest;
+}
+
+/** Pictures that are rendered at a time. */
+const concurrency = 4;
+
+async function renderAll(drawings, { crop, folder }) {
+  const digests = new Map();
+  const waiting = drawings.entries();
+  const work = async () => {
+    for (const [key, drawing] of waiting) {
+      try {
+        const pixels = await renderDrawing(drawing, { crop });
+        writeWhole(path.join(folder, `${key}.png`), await encodePng(pixels));
+        digests.set(key, createHash('sha256').update(pixels).digest('hex'));
+      } catch (cause) {
+        throw new Error(`${key} cannot be rendered for ${folder}: ${cause.message}`, { cause });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, work));
+  return digests;
+}

@@ -1,0 +1,124 @@
+/**
+ * Pictures and texts as WebDataset shards, which `openDataset` reads (docs/training-data.md):
+ * `<cache>/shards/<set>/<style>-000.tar` and so on, with `KEY-style.png` and `KEY-style.json` for each picture.
+ */
+import { createWriteStream, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { pack } from 'tar-stream';
+import { readMade, writeWholeFolder } from './cache.mjs';
+import { captions } from './captions.mjs';
+import { randomIntegers, shuffled } from './random.mjs';
+import { stylesFor } from './styles.mjs';
+import { comparable } from './texts.mjs';
+
+/** Sets of shards and the styles in them. `development` leaves one training style for choosing among models. */
+export const shardSets = {
+  development: stylesFor('training').filter((style) => style !== 'twemoji'),
+  final: stylesFor('training'),
+};
+
+/** Pictures in a shard: few, so that the reader's shuffle buffer of a thousand always mixes several styles. */
+const shardLength = 128;
+
+/**
+ * The vocabulary of a picture in every seen language.
+ *
+ * @param {object} texts content of `texts.json`
+ * @param {string[]} group the key of the picture first, then those whose pictures are the same in its style
+ * @param {Record<string, Set<string>>} heldOut comparable spellings by language
+ * @returns {import('./captions.mjs').Vocabulary[]} languages without a name for the emoji are left out
+ */
+export function vocabulariesOf(texts, group, heldOut) {
+  return texts.seen
+    .filter((language) => texts.languages[language][group[0]] !== undefined)
+    .map((language) => {
+      const entries = group.map((key) => texts.languages[language][key]).filter((entry) => entry !== undefined);
+      return {
+        names: [...new Set(entries.map(({ name }) => name))],
+        keywords: entries[0].keywords.filter((keyword) => !heldOut[language].has(comparable(keyword))),
+        heldOut: heldOut[language],
+      };
+    });
+}
+
+/**
+ * Comparable spellings of the held-out keywords, by language.
+ *
+ * @param {object} texts content of `texts.json`
+ * @returns {Record<string, Set<string>>}
+ */
+export function heldOutSpellings(texts) {
+  return Object.fromEntries(
+    Object.entries(texts.heldOut).map(([language, keywords]) => [language, new Set(keywords.map(comparable))]),
+  );
+}
+
+/**
+ * Writes every set. The same pictures and texts give the same bytes.
+ *
+ * @param {object} place
+ * @param {string} place.cache with pictures and texts
+ * @param {(text: string) => void} [place.log] told about each set that is complete
+ * @returns {Promise<Record<string, { shards: number, pictures: number, texts: number, bytes: number }>>} by set
+ */
+export async function makeShards({ cache, log = () => {} }) {
+  const manifest = readMade(path.join(cache, 'pictures', 'manifest.json'), 'pictures');
+  const texts = readMade(path.join(cache, 'texts.json'), 'texts');
+  const heldOut = heldOutSpellings(texts);
+  const result = {};
+  for (const [set, names] of Object.entries(shardSets)) {
+    const counts = { shards: 0, pictures: 0, texts: 0, bytes: 0 };
+    await writeWholeFolder(path.join(cache, 'shards', set), async (folder) => {
+      for (const style of names) {
+        const examples = examplesOf({ cache, style, entry: manifest.styles[style], texts, heldOut });
+        for (let first = 0; first < examples.length; first += shardLength) {
+          const number = String(first / shardLength).padStart(3, '0');
+          const members = examples.slice(first, first + shardLength);
+          await writeShard(path.join(folder, `${style}-${number}.tar`), members, counts);
+        }
+      }
+    });
+    result[set] = counts;
+    log(`${set}: ${counts.pictures} pictures of ${names.join(', ')} in ${counts.shards} shards`);
+  }
+  return result;
+}
+
+/** The examples of a style in random order, so that a shard is a sample of all kinds of emoji. */
+function examplesOf({ cache, style, entry, texts, heldOut }) {
+  if (entry === undefined) throw new Error(`the manifest of the pictures has no style "${style}"; make them again`);
+  const same = new Map(entry.identical.flatMap((group) => group.map((key) => [key, group])));
+  const keys = entry.keys.filter((key) => texts.seen.some((language) => texts.languages[language][key] !== undefined));
+  return shuffled(keys, randomIntegers(`order\n${style}`)).map((key) => ({
+    name: `${key}-${style}`,
+    png: path.join(cache, 'pictures', style, `${key}.png`),
+    json: () => {
+      const group = [key, ...(same.get(key) ?? []).filter((other) => other !== key)];
+      const text = captions(vocabulariesOf(texts, group, heldOut), `captions\n${key}\n${style}`);
+      return { key, style, text };
+    },
+  }));
+}
+
+async function writeShard(file, examples, counts) {
+  const archive = pack();
+  const written = pipeline(archive, createWriteStream(file));
+  const add = (name, content) =>
+    new Promise((resolve, reject) => {
+      // Nothing of the machine or the hour is stored.
+      const header = { name, size: content.length, mode: 0o644, mtime: new Date(0), uid: 0, gid: 0 };
+      archive.entry(header, content, (error) => (error ? reject(error) : resolve()));
+      counts.bytes += content.length;
+    });
+  for (const { name, png, json } of examples) {
+    const content = json();
+    await add(`${name}.png`, readFileSync(png));
+    await add(`${name}.json`, Buffer.from(JSON.stringify(content)));
+    counts.pictures++;
+    counts.texts += content.text.length;
+  }
+  archive.finalize();
+  await written;
+  counts.shards++;
+}

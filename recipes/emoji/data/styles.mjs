@@ -1,0 +1,185 @@
+/** The sets of drawings: where each comes from, what it is used for, its licence, and its drawings by key. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fxemojiKeys } from './fxemoji-names.mjs';
+import { hasSkinTone, keyOfHexadecimal } from './keys.mjs';
+import { englishNames, fluentFiles, iconKeys } from './names.mjs';
+import { packages } from './packages.mjs';
+
+/**
+ * A set of drawings.
+ *
+ * @typedef {object} Style
+ * @property {string} title
+ * @property {'training' | 'validation' | 'test'} use
+ * @property {string} package
+ * @property {string} version of the package
+ * @property {string} licence of the drawings, an SPDX identifier
+ * @property {string} licenceSource where that is stated
+ * @property {string} author whom an attribution names
+ * @property {(modules: string) => Map<string, Drawing>} open the drawings by key
+ */
+
+/**
+ * A drawing as it is stored: a file with pixels, or SVG with the length of its longer side in its own units.
+ *
+ * @typedef {{ file: string } | { svg: string, size: number }} Drawing
+ */
+
+/** @type {Record<string, Omit<Style, 'version'>>} */
+const sets = {
+  noto: {
+    title: 'Noto Emoji',
+    use: 'training',
+    package: 'emoji-datasource-google',
+    licence: 'Apache-2.0',
+    licenceSource: "the package's README",
+    author: 'Google',
+    open: (modules) => hexadecimalFiles(path.join(modules, 'emoji-datasource-google', 'img', 'google', '64'), '.png'),
+  },
+  twemoji: {
+    title: 'Twemoji',
+    use: 'training',
+    package: '@twemoji/svg',
+    licence: 'CC-BY-4.0',
+    licenceSource: 'https://github.com/jdecked/twemoji/blob/v15.0.2/LICENSE-GRAPHICS',
+    author: 'Twitter, Inc and other contributors',
+    open: (modules) => hexadecimalFiles(path.join(modules, '@twemoji', 'svg'), '.svg'),
+  },
+  emojione: {
+    title: 'EmojiOne 2',
+    use: 'training',
+    package: '@iconify-json/emojione',
+    licence: 'CC-BY-4.0',
+    licenceSource: 'https://github.com/EmojiTwo/emojitwo/blob/master/LICENSE.md',
+    author: 'EmojiOne',
+    open: (modules) => namedIcons(modules, 'emojione'),
+  },
+  'noto-v1': {
+    title: 'Noto Emoji, the drawings before 2017',
+    use: 'training',
+    package: '@iconify-json/noto-v1',
+    licence: 'Apache-2.0',
+    licenceSource: "the package's info.json",
+    author: 'Google',
+    open: (modules) => namedIcons(modules, 'noto-v1'),
+  },
+  fxemoji: {
+    title: 'Firefox OS Emoji',
+    use: 'training',
+    package: '@iconify-json/fxemoji',
+    // The package says Apache 2.0, which is the licence of Mozilla's code alone.
+    licence: 'CC-BY-4.0',
+    licenceSource: 'https://github.com/mozilla/fxemoji/blob/gh-pages/LICENSE.md',
+    author: 'Mozilla Foundation',
+    open: (modules) => icons(modules, 'fxemoji', (name) => [fxemojiKeys.get(name)].filter(Boolean)),
+  },
+  openmoji: {
+    title: 'OpenMoji',
+    use: 'validation',
+    package: 'openmoji',
+    licence: 'CC-BY-SA-4.0',
+    licenceSource: "the package's README",
+    author: 'OpenMoji',
+    open: (modules) => hexadecimalFiles(path.join(modules, 'openmoji', 'color', 'svg'), '.svg'),
+  },
+  fluent: {
+    title: 'Fluent Emoji, flat',
+    use: 'test',
+    package: 'fluentui-emoji',
+    licence: 'MIT',
+    licenceSource: 'https://github.com/microsoft/fluentui-emoji/blob/main/LICENSE',
+    author: 'Microsoft',
+    open: (modules) => fluent(modules),
+  },
+};
+
+/** @type {Record<string, Style>} */
+export const styles = Object.fromEntries(
+  Object.entries(sets).map(([name, style]) => [name, { ...style, version: packages[style.package] }]),
+);
+
+/** The names of the styles of one use, in a fixed order. */
+export function stylesFor(use) {
+  return Object.keys(styles).filter((name) => styles[name].use === use);
+}
+
+/** Files that are named by code points, one for each emoji without skin tones. */
+function hexadecimalFiles(folder, ending) {
+  const found = new Map();
+  for (const name of readdirSync(folder).sort()) {
+    if (!name.endsWith(ending)) continue;
+    const key = keyOfHexadecimal(name.slice(0, -ending.length));
+    if (key === undefined || hasSkinTone(key)) continue;
+    if (found.has(key)) throw new Error(`${folder} has two drawings of ${key}; ${name} is the second`);
+    const file = path.join(folder, name);
+    found.set(key, ending === '.svg' ? svgDrawing(readFileSync(file, 'utf8'), file) : { file });
+  }
+  return found;
+}
+
+function fluent(modules) {
+  const folder = path.join(modules, 'fluentui-emoji', 'icons', 'flat');
+  const names = readdirSync(folder)
+    .filter((name) => name.endsWith('.svg'))
+    .map((name) => name.slice(0, -'.svg'.length));
+  const { files, unknown } = fluentFiles(names, englishNames(modules));
+  if (unknown.length > 0) throw new Error(`names in ${folder} of no known emoji: ${unknown.join(', ')}`);
+  return new Map(
+    [...files].map(([key, name]) => {
+      const file = path.join(folder, `${name}.svg`);
+      return [key, svgDrawing(readFileSync(file, 'utf8'), file)];
+    }),
+  );
+}
+
+/** A set of Iconify's whose names are English. */
+function namedIcons(modules, set) {
+  const index = englishNames(modules);
+  return icons(modules, set, (name, aliases) => iconKeys(name, aliases, index));
+}
+
+/** The icons of one of Iconify's sets: SVG without its outermost element, in a common size or with one of their own. */
+function icons(modules, set, keysOf) {
+  const stored = JSON.parse(readFileSync(path.join(modules, '@iconify-json', set, 'icons.json'), 'utf8'));
+  const aliases = new Map();
+  for (const [alias, { parent }] of Object.entries(stored.aliases ?? {}))
+    aliases.set(parent, [...(aliases.get(parent) ?? []), alias]);
+  const found = new Map();
+  const namesOf = new Map();
+  const add = (name, icon, keys) => {
+    const width = icon.width ?? stored.width;
+    const height = icon.height ?? stored.height;
+    const box = `${icon.left ?? 0} ${icon.top ?? 0} ${width} ${height}`;
+    const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${box}">${icon.body}</svg>`;
+    for (const key of keys) {
+      if (found.has(key)) throw new Error(`${set}: the icons ${namesOf.get(key)} and ${name} would both be ${key}`);
+      found.set(key, { svg, size: Math.max(width, height) });
+      namesOf.set(key, name);
+    }
+  };
+  const all = Object.entries(stored.icons);
+  for (const [name, icon] of all) add(name, icon, keysOf(name, []));
+  // Other names come second: what has an icon of its own name keeps that.
+  for (const [name, icon] of all)
+    add(
+      name,
+      icon,
+      keysOf(name, aliases.get(name) ?? []).filter((key) => !found.has(key)),
+    );
+  return found;
+}
+
+/** SVG with its size, which is that of its view box; `width` and `height`, which would scale it, are taken away. */
+function svgDrawing(svg, file) {
+  const [root] = /<svg[^>]*>/.exec(svg) ?? [];
+  const box = /\sviewBox="([^"]*)"/
+    .exec(root ?? '')?.[1]
+    .trim()
+    .split(/[\s,]+/)
+    .map(Number);
+  if (root === undefined || box === undefined || box.length !== 4 || !box.every(Number.isFinite))
+    throw new Error(`${file} is no SVG with a view box`);
+  const size = Math.max(box[2], box[3]);
+  return { svg: svg.replace(root, root.replace(/\s(width|height)="[^"]*"/g, '')), size };
+}
