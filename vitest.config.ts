@@ -50,6 +50,7 @@ const deviceTests = [
   'test/model/golden.test.ts',
   'test/model/token-buckets.test.ts',
   'test/training/gradients.test.ts',
+  'test/training/positives.test.ts',
 ];
 /** Where this names a device (`npm run test:gpu`: cuda), these alone, on it. */
 const onlyDevice = process.env.SIGLIP2_TEST_DEVICE;

@@ -120,13 +120,20 @@ export interface NativeTrainerOptions {
   /** The checkpoint is a saved training state. */
   trainingState: boolean;
 }
+/** See native/ops/sigmoid_loss/sigmoid_loss.h. */
+export interface NativePositivePairs {
+  offsets: Int32Array;
+  texts: Int32Array;
+}
 export interface NativeTrainingBatch {
   images: NativeVisionInput;
   inputIds: Int32Array;
   length: number;
+  /** When absent there are as many texts as images, and text i belongs to image i. */
+  positives?: NativePositivePairs | undefined;
 }
 export interface NativeGradientPlan {
-  /** Examples that go through the towers together; 0: all. */
+  /** Images that go through the towers together, and as many texts in proportion; 0: all. */
   microBatch: number;
   checkpointing: boolean;
 }
@@ -289,6 +296,7 @@ export interface NativeAddon {
   sigmoidLoss(args: {
     images: TensorHandle;
     texts: TensorHandle;
+    positives?: NativePositivePairs | undefined;
     logitScale: number;
     logitBias: number;
     gradients: boolean;

@@ -31,8 +31,8 @@ export interface AttentionForwardArguments extends AttentionArguments {
   productDtype?: ActivationDType;
 }
 
-/** Checks prefix sums over `rows` rows: from 0, never falling, to `rows`. */
-export function checkOffsets(argument: string, offsets: unknown, rows: number): Int32Array {
+/** Checks prefix sums over `rows` rows, or things of another name: from 0, never falling, to `rows`. */
+export function checkOffsets(argument: string, offsets: unknown, rows: number, counted = 'rows'): Int32Array {
   if (!(offsets instanceof Int32Array)) throw wrongType(argument, 'an Int32Array of prefix sums', offsets);
   const fail = (expected: string, actual: unknown): never => {
     throw new SiglipError('ERR_SIGLIP_SHAPE', `${argument}: expected ${expected}, got ${actual}`);
@@ -42,7 +42,8 @@ export function checkOffsets(argument: string, offsets: unknown, rows: number): 
   for (let i = 1; i < offsets.length; i++)
     if ((offsets[i] as number) < (offsets[i - 1] as number))
       fail(`entry ${i} to be at least ${offsets[i - 1]}`, offsets[i]);
-  if (offsets[offsets.length - 1] !== rows) fail(`the last entry to be ${rows} rows`, offsets[offsets.length - 1]);
+  if (offsets[offsets.length - 1] !== rows)
+    fail(`the last entry to be ${rows} ${counted}`, offsets[offsets.length - 1]);
   return offsets;
 }
 

@@ -33,6 +33,7 @@ export { geluBackward, l2NormalizeBackward, layerNormBackward, linearBackward } 
 export { type AdamwArguments, adamw, sumOfSquares } from './optimizer.js';
 export { type DevicePixels, type NaflexPatchifyOptions, naflexPatchify } from './patchify.js';
 export { mapPoolBackward, type ProbeArguments, probeKeys, probeKeysBackward } from './pooling.js';
+export type { PositivePairs } from './positive-pairs.js';
 export type { KernelOptions } from './run.js';
 export { type SigmoidLossArguments, type SigmoidLossResult, sigmoidLoss } from './sigmoid-loss.js';
 export { Tensor, type TensorDType } from './tensor.js';

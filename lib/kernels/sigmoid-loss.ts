@@ -3,16 +3,19 @@ import { resolveThreads } from '../device.js';
 import { SiglipError } from '../errors.js';
 import { native } from '../native.js';
 import { requireTensorShape } from './attention.js';
+import { checkPositivePairs, type PositivePairs } from './positive-pairs.js';
 import type { KernelOptions } from './run.js';
 import { Tensor } from './tensor.js';
 import { measured } from './timing.js';
 
 /** Arguments of {@link sigmoidLoss}. */
 export interface SigmoidLossArguments extends KernelOptions {
-  /** [n, width], float32, rows of unit length; row i belongs to row i of `texts`. */
+  /** [n, width], float32, or bfloat16 on devices that compute in it; rows of unit length. */
   images: Tensor;
-  /** [n, width], float32, rows of unit length. */
+  /** [m, width], the images' type, rows of unit length. */
   texts: Tensor;
+  /** Which texts belong to which images. When omitted there are as many of both, and text i belongs to image i. */
+  positives?: PositivePairs;
   /** Logarithm of the factor of the products, at most 80. */
   logitScale: number;
   /** From -1e30 to 1e30. */
@@ -26,7 +29,7 @@ export interface SigmoidLossResult {
   loss: number;
   /** [n, width], float32. */
   gradImages?: Tensor;
-  /** [n, width], float32. */
+  /** [m, width], float32. */
   gradTexts?: Tensor;
   /** Of the logarithm, as it was given. */
   gradLogitScale?: number;
@@ -40,28 +43,35 @@ function requireFinite(argument: string, value: unknown): number {
 }
 
 /**
- * The sigmoid loss of SigLIP (arXiv 2303.15343) over all pairs of a batch, and its gradients, without a matrix of all
- * pairs in memory: loss = −(1/n) Σ_ij log σ(z_ij l_ij), with logits l_ij = exp(logitScale) · images_i·texts_j +
- * logitBias and z_ij = 1 for i = j, else −1. Beyond its inputs and results it needs at most 32 MB and some hundred rows
- * a thread.
- * @throws SiglipError ERR_SIGLIP_SHAPE when the shapes differ or there are no rows; ERR_SIGLIP_UNSUPPORTED when
- *   logitScale or logitBias is so large that float32 would overflow; ERR_SIGLIP_OUT_OF_MEMORY before any work
+ * The sigmoid loss of SigLIP (arXiv 2303.15343) over all pairs of n images and m texts, and its gradients, without a
+ * matrix of all pairs in memory: loss = −(1/n) Σ_ij log σ(z_ij l_ij), with logits l_ij = exp(logitScale) ·
+ * images_i·texts_j + logitBias and z_ij = 1 for pairs that belong together, else −1. Beyond its inputs and results it
+ * needs at most 32 MB, or m numbers if that is more, and some hundred rows a thread.
+ * @throws SiglipError ERR_SIGLIP_SHAPE when the shapes differ, but for n and m with `positives`, there are no rows, or
+ *   `positives` does not fit them; ERR_SIGLIP_UNSUPPORTED when logitScale or logitBias is so large that float32 would
+ *   overflow; ERR_SIGLIP_OUT_OF_MEMORY before any work
  */
 export async function sigmoidLoss(args: SigmoidLossArguments): Promise<SigmoidLossResult> {
   if (typeof args !== 'object' || args === null) throw wrongType('args', 'an object of named arguments', args);
-  requireOptions('args', args, ['images', 'texts', 'logitScale', 'logitBias', 'gradients', 'threads']);
+  requireOptions('args', args, ['images', 'texts', 'positives', 'logitScale', 'logitBias', 'gradients', 'threads']);
   const images = requireTensorShape('args.images', args.images, 2);
   const texts = requireTensorShape('args.texts', args.texts, 2);
-  if (images.shape[0] !== texts.shape[0] || images.shape[1] !== texts.shape[1])
+  const [n, width] = images.shape as [number, number];
+  const [m, textWidth] = texts.shape as [number, number];
+  const listed = args.positives !== undefined;
+  if (textWidth !== width || (m !== n && !listed))
     throw new SiglipError(
       'ERR_SIGLIP_SHAPE',
-      `args.texts: expected the shape of args.images, [${images.shape.join(', ')}], got [${texts.shape.join(', ')}]`,
+      listed
+        ? `args.texts: expected rows of the width of args.images, ${width}, got ${textWidth}`
+        : `args.texts: expected the shape of args.images, [${n}, ${width}], got [${m}, ${textWidth}]`,
     );
   const gradients = args.gradients ?? false;
   if (typeof gradients !== 'boolean') throw wrongType('args.gradients', 'a boolean', gradients);
   const nativeArguments = {
     images: images.handle(),
     texts: texts.handle(),
+    positives: listed ? checkPositivePairs('args.positives', args.positives, n, m) : undefined,
     logitScale: requireFinite('args.logitScale', args.logitScale),
     logitBias: requireFinite('args.logitBias', args.logitBias),
     gradients,

@@ -1,6 +1,7 @@
 /** From what a user calls a batch to what the native core takes. */
 import { wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
+import { checkPositivePairs, type PositivePairs } from '../kernels/positive-pairs.js';
 import type { Siglip2Config } from '../model/config.js';
 import { checkTextInput, packVisionInput, type VisionForwardInput } from '../model/forward.js';
 import type { NativeTrainingBatch, NativeVisionInput } from '../native.js';
@@ -17,23 +18,28 @@ export interface PreparedTexts {
   shape: [n: number, length: number];
 }
 
-/** Pictures and what they show: the n-th text belongs to the n-th image. */
+/** Pictures and what they show. */
 export interface TrainingBatch {
   images: ImageInput[] | PreparedImages;
   texts: string[] | PreparedTexts;
+  /**
+   * Which texts belong to which images; then there may be more texts than images, or fewer. When omitted the n-th text
+   * belongs to the n-th image.
+   */
+  positives?: PositivePairs;
   /** NaFlex only: most patches an image may have; default 256. */
   maxPatches?: number;
 }
 
-/** A checked batch, and how many pairs it has. */
+/** A checked batch, and how many images it has. */
 export interface PreparedBatch extends NativeTrainingBatch {
   examples: number;
 }
 
 /**
  * Decodes and tokenises a batch.
- * @throws SiglipError ERR_SIGLIP_SHAPE when images and texts differ in number or there are none; ERR_SIGLIP_IMAGE for a
- *   picture that cannot be read, naming it
+ * @throws SiglipError ERR_SIGLIP_SHAPE when images and texts differ in number without lists of positives, there are
+ *   none, or the lists do not fit them; ERR_SIGLIP_IMAGE for a picture that cannot be read, naming it
  */
 export async function prepareBatch(
   config: Siglip2Config,
@@ -46,7 +52,8 @@ export async function prepareBatch(
   const maxPatches = resolveMaxPatches('batch.maxPatches', config, batch.maxPatches);
   const imageCount = countImages(images);
   const textCount = countTexts(texts);
-  if (imageCount !== textCount)
+  const listed = batch.positives !== undefined;
+  if (imageCount !== textCount && !listed)
     throw new SiglipError(
       'ERR_SIGLIP_SHAPE',
       `batch: expected as many texts as images, got ${imageCount} images and ${textCount} texts`,
@@ -54,11 +61,13 @@ export async function prepareBatch(
     );
   if (imageCount === 0)
     throw new SiglipError('ERR_SIGLIP_SHAPE', 'batch: expected at least one image and its text, got none');
+  if (textCount === 0) throw new SiglipError('ERR_SIGLIP_SHAPE', 'batch: expected at least one text, got none');
+  const positives = listed ? checkPositivePairs('batch.positives', batch.positives, imageCount, textCount) : undefined;
   const [vision, text] = await Promise.all([
     visionInput(config, images, maxPatches, signal),
     textInput(config, texts, tokenizer),
   ]);
-  return { images: vision, ...text, examples: imageCount };
+  return { images: vision, ...text, positives, examples: imageCount };
 }
 
 function countImages(images: unknown): number {

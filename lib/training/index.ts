@@ -4,6 +4,7 @@
  */
 export type { Device, DType } from '../device.js';
 export { SiglipError, type SiglipErrorCode } from '../errors.js';
+export type { PositivePairs } from '../kernels/positive-pairs.js';
 export type { PreparedImages, PreparedTexts, TrainingBatch } from './batch.js';
 export * from './data/index.js';
 export {

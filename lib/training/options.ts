@@ -55,7 +55,10 @@ export interface TrainerOptions {
   optimizer?: OptimizerOptions;
   /** Factor of the learning rate over time; default constant. */
   schedule?: Schedule;
-  /** Examples that go through the towers together; default all of a batch. Gradients are those of the whole batch. */
+  /**
+   * Images that go through the towers together; default all of a batch. Gradients are those of the whole batch. Of n
+   * images and m texts, ⌈m · microBatchSize / n⌉ texts go together.
+   */
   microBatchSize?: number;
   /** Instead of their size, how many micro-batches every batch is cut into. */
   microBatches?: number;
@@ -164,7 +167,7 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
   };
 }
 
-/** How a batch of `examples` is cut into micro-batches. */
+/** How a batch of `examples` images is cut into micro-batches. */
 export function gradientPlan(settings: TrainerSettings, examples: number): NativeGradientPlan {
   const { microBatchSize, microBatches, checkpointing } = settings;
   if (microBatches !== undefined && microBatches > examples)

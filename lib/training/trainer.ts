@@ -43,6 +43,7 @@ export interface StepMetrics {
   /** Raw parameters after the update. */
   logitScale: number;
   logitBias: number;
+  /** Images a second. */
   examplesPerSecond: number;
   /** False when loss or gradients were not finite: then no parameter has changed. */
   updated: boolean;
@@ -204,17 +205,22 @@ export class Trainer {
     });
   }
 
-  /** The bytes that a step on a batch of this size needs at once. Nothing is computed. */
-  async memory(batch: { examples: number; maxPatches?: number }): Promise<TrainingMemory> {
+  /**
+   * The bytes that a step on a batch of this size needs at once. Nothing is computed.
+   * @param batch.examples images
+   * @param batch.texts texts, of batches with lists of positives; default as many as images
+   */
+  async memory(batch: { examples: number; texts?: number; maxPatches?: number }): Promise<TrainingMemory> {
     this.#requireLiving();
-    const checked = requireOptions('batch', batch, ['examples', 'maxPatches']);
+    const checked = requireOptions('batch', batch, ['examples', 'texts', 'maxPatches']);
     const examples = requireInteger('batch.examples', checked.examples, 1, 1 << 24);
+    const texts = requireInteger('batch.texts', checked.texts ?? examples, 1, 1 << 24);
     const { config } = this.model;
     const maxPatches = resolveMaxPatches('batch.maxPatches', config, checked.maxPatches);
     const side = Math.round(Math.sqrt(config.vision.numPatches));
     const grid = config.architecture === 'fixed' ? [side, side] : [1, maxPatches];
     const spatialShapes = Int32Array.from({ length: 2 * examples }, (_, index) => grid[index % 2] as number);
-    const shape = { spatialShapes, texts: examples, length: config.text.maxPositionEmbeddings };
+    const shape = { spatialShapes, texts, length: config.text.maxPositionEmbeddings };
     const bytes = await native().trainerPlan(this.#handle, shape, gradientPlan(this.#settings, examples));
     const totalBytes = Object.values(bytes).reduce((sum, part) => sum + part, 0);
     return { ...bytes, totalBytes };

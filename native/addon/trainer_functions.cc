@@ -1,5 +1,6 @@
 // Training: a trainer's life, its steps, and reading what it holds.
 #include "addon/handles.h"
+#include "addon/loss_arguments.h"
 #include "addon/model_arguments.h"
 #include "addon/promise_task.h"
 #include "tensor/convert.h"
@@ -74,13 +75,14 @@ Napi::Value trainer_model(const Napi::CallbackInfo& info) {
   });
 }
 
-// { images: a vision input, inputIds, length }
+// { images: a vision input, inputIds, length, positives? }
 std::shared_ptr<TrainingBatch> to_batch(const Napi::Value& value, const VisionConfig& config) {
   const Napi::Object object = to_object(value, "batch");
   auto batch = std::make_shared<TrainingBatch>();
   batch->images = to_vision_input(to_object(object.Get("images"), "images"), config);
   batch->ids = to_int32s(object.Get("inputIds"), "inputIds");
   batch->length = to_integer(object.Get("length"), "length");
+  batch->positives = to_positives(object.Get("positives"));
   return batch;
 }
 
@@ -149,7 +151,8 @@ Napi::Value trainer_step(const Napi::CallbackInfo& info) {
   });
 }
 
-// trainerPlan(trainer, { spatialShapes, texts, length }, plan): bytes by purpose. Nothing is computed.
+// trainerPlan(trainer, { spatialShapes, texts, length }, plan): bytes by purpose. Nothing is computed. `texts` may be
+// other than the images' number, as in batches with lists of positives.
 Napi::Value trainer_plan(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const auto handle = from_handle<TrainerHandle>(info[0], "trainer");
@@ -163,6 +166,8 @@ Napi::Value trainer_plan(const Napi::CallbackInfo& info) {
     batch->length = to_integer(object.Get("length"), "length", 1, std::int64_t{1} << 20);
     const std::int64_t texts = to_integer(object.Get("texts"), "texts", 0, std::int64_t{1} << 24);
     batch->ids.resize(static_cast<std::size_t>(texts * batch->length));
+    const auto images = static_cast<std::int64_t>(std::get<PackedPatches>(batch->images).spatial_shapes.size() / 2);
+    if (texts != images) batch->positives = one_image_for_each_text(images, texts);
     const GradientPlan plan = to_plan(info[2]);
     return Environment::of(info.Env()).submit(info.Env(), handle->device->executor(), nullptr, [=]() -> Finish {
       const std::size_t activations = handle->trainer->plan(*batch, plan);

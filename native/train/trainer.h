@@ -2,11 +2,13 @@
 //
 // A batch that does not fit at once goes through the towers a micro-batch at a time: first all embeddings, then the
 // loss over all pairs, then each micro-batch's forward and backward pass with its share of the embeddings' gradients
-// (GradCache, arXiv 2101.06983). The gradients are those of the whole batch.
+// (GradCache, arXiv 2101.06983). The gradients are those of the whole batch. With n images and m texts, n / s parts of
+// s images are as many parts of ⌈m · s / n⌉ texts, or fewer.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,11 +24,16 @@ struct TrainingBatch {
   VisionInput images;
   std::vector<std::int32_t> ids;  // [texts, length]
   std::int64_t length = 0;
+  // Which texts belong to which images; without, as many texts as images, and text i to image i.
+  std::optional<PositiveLists> positives;
 };
+
+// Lists in which every text belongs to one image: what stands for any in a plan of a batch.
+PositiveLists one_image_for_each_text(std::int64_t images, std::int64_t texts);
 
 // How a batch is computed; the results are the same up to rounding.
 struct GradientPlan {
-  std::int64_t micro_batch = 0;  // examples that go through the towers together; 0: all
+  std::int64_t micro_batch = 0;  // images that go through the towers together; 0: all
   bool checkpointing = false;    // keep only the blocks' inputs for the backward pass
 };
 
@@ -56,7 +63,7 @@ class Trainer {
           int threads);
 
   // Leaves the gradients of the loss in the store. Throws ERR_SIGLIP_SHAPE for a batch that is empty, does not fit the
-  // model or has as many texts as images not, and what Pass::run throws.
+  // model, has lists that do not fit it, or without lists as many texts as images not, and what Pass::run throws.
   GradientResult gradients(const TrainingBatch& batch, const GradientPlan& plan, const CancelToken& cancel);
   // Gradients, clipping, update. When it throws, no parameter has changed.
   StepResult step(const TrainingBatch& batch, const GradientPlan& plan, const UpdateRequest& update,

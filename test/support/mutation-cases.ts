@@ -35,6 +35,7 @@ import { type ActivationType, activationTypes, bfloat16Bits, type Place } from '
 import { checkpointFolder, hash } from './golden.js';
 import { readInputs } from './golden-inputs.js';
 import { Random } from './random.js';
+import { listsOf } from './sigmoid-loss.js';
 
 export interface MutationCase {
   name: string;
@@ -212,6 +213,17 @@ const products: MutationCase[] = [
       })),
     })),
   ),
+  // Neighbouring images with neighbouring texts: what is read beyond an image's list belongs to the next one's.
+  ...inEachType('sigmoidLoss of 70 × 45 × 20, with lists', async (inputs) => ({
+    ...(await sigmoidLoss({
+      images: inputs.features(70, 20),
+      texts: inputs.features(45, 20),
+      positives: listsOf(70, 45, (image, text) => (text - image) % 7 === 0),
+      logitScale: 1.5,
+      logitBias: -2,
+      gradients: true,
+    })),
+  })),
 ];
 
 /** float16 bits of a number of quarters from −3 to 3. */

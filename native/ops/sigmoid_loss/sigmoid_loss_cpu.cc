@@ -10,12 +10,15 @@
 //   grad_images = t/n · slopes · texts          for the rows of the chunk
 //   grad_texts += t/n · slopesᵀ · images        over the rows of the chunk
 //
+// Pairs are taken as ones that do not belong together, and a vector of them is corrected where it has some that do:
+// the pair of the diagonal, or, with lists, those that a binary search in the image's list finds.
+//
 // The slopes are not divided by n: they are from −1 to 1, and small ones keep their digits. Blocks are cut by the
 // shape alone, and their sums are added in order, so results do not depend on the threads. A task's sums are
 // compensated ones, folded to double precision after each panel.
 //
-// Floor: 3·n²·width multiply-adds at two vectors a cycle (n²·width for the loss alone). Memory: the workspace, and for
-// each thread some 200 rows.
+// Floor: 3·n·m·width multiply-adds at two vectors a cycle (n·m·width for the loss alone). Memory: the workspace, and
+// for each thread some 200 rows.
 #include "ops/sigmoid_loss/sigmoid_loss.h"
 
 #include <cmath>
@@ -141,6 +144,53 @@ void multiply_images(const Scratch& scratch, std::int64_t image, int rows, std::
   }
 }
 
+// Which of an image's pairs with kLanes texts belong together: that of image i and text i.
+struct DiagonalPairs {
+  struct Lanes {
+    std::int64_t match;  // outside the lanes: none
+
+    bool any() const { return match >= 0 && match < kLanes; }
+    Vec choose(Vec positive, Vec negative) const {
+      const int lane = static_cast<int>(match);
+      return select_first(lane, negative, select_first(lane + 1, positive, negative));
+    }
+  };
+
+  Lanes lanes(std::int64_t image, std::int64_t text) const { return {image - text}; }
+};
+
+// Those in lists.
+struct ListedPairs {
+  PositivePairs lists;
+
+  struct Lanes {
+    float signs[kLanes];  // −1 where a pair belongs together, else 0
+    bool found;
+
+    bool any() const { return found; }
+    Vec choose(Vec positive, Vec negative) const { return select_negative(load(signs), positive, negative); }
+  };
+
+  Lanes lanes(std::int64_t image, std::int64_t text) const {
+    std::int32_t first = lists.offsets[image], last = lists.offsets[image + 1];
+    const std::int32_t end = last;
+    while (first < last) {
+      const std::int32_t middle = first + (last - first) / 2;
+      if (lists.texts[middle] < text) {
+        first = middle + 1;
+      } else {
+        last = middle;
+      }
+    }
+    Lanes lanes = {};
+    for (; first < end && lists.texts[first] < text + kLanes; ++first) {
+      lanes.signs[lists.texts[first] - text] = -1;
+      lanes.found = true;
+    }
+    return lanes;
+  }
+};
+
 // What every pair of an image and a text contributes: its loss, n·∂loss/∂logit, and that times the product of the two.
 struct Contribution {
   Vec loss;
@@ -148,8 +198,8 @@ struct Contribution {
   Vec scaled;
 };
 
-// Of pairs that do not belong together and, on lane `match`, of one that does; match outside the lanes: none.
-SIGLIP2_INLINE Contribution contribution_of(VecPair product, const LogitMap& map, std::int64_t match) {
+template <typename Lanes>
+SIGLIP2_INLINE Contribution contribution_of(VecPair product, const LogitMap& map, const Lanes& positives) {
   const VecPair logit = add(multiply(map.scale, product), map.bias);
   const Vec opposite = zero() - logit.high;
   const Vec low = select_negative(logit.high, zero() - logit.low, logit.low);
@@ -162,13 +212,9 @@ SIGLIP2_INLINE Contribution contribution_of(VecPair product, const LogitMap& map
   Contribution result;
   result.loss = max(logit.high, zero()) + log;
   result.slope = select_negative(logit.high, less, more);
-  if (match >= 0 && match < kLanes) {
-    const auto replace = [&](Vec others, Vec own) {
-      const int lane = static_cast<int>(match);
-      return select_first(lane, others, select_first(lane + 1, own, others));
-    };
-    result.loss = replace(result.loss, max(opposite, zero()) + log);
-    result.slope = replace(result.slope, zero() - select_negative(logit.high, more, less));
+  if (positives.any()) {
+    result.loss = positives.choose(max(opposite, zero()) + log, result.loss);
+    result.slope = positives.choose(zero() - select_negative(logit.high, more, less), result.slope);
   }
   result.scaled = result.slope * product.high;
   return result;
@@ -181,8 +227,10 @@ struct Sums {
 };
 
 // A finished tile of products: slopes to the workspace, contributions to the sums.
-void finish_tile(const SigmoidLossArgs& args, const LogitMap& map, const float* high, const float* low,
-                 std::int64_t first_image, std::int64_t rows, std::int64_t first_text, float* slopes, Sums& sums) {
+template <typename Pairs>
+void finish_tile(const SigmoidLossArgs& args, const Pairs& pairs, const LogitMap& map, const float* high,
+                 const float* low, std::int64_t first_image, std::int64_t rows, std::int64_t first_text, float* slopes,
+                 Sums& sums) {
   for (int v = 0; v < kTileVectors; ++v) {
     const std::int64_t text = first_text + v * kLanes;
     const std::int64_t left = args.texts.rows - text;
@@ -190,7 +238,7 @@ void finish_tile(const SigmoidLossArgs& args, const LogitMap& map, const float* 
     const int lanes = static_cast<int>(smaller(left, kLanes));
     for (std::int64_t i = 0; i < rows; ++i) {
       const std::int64_t at = i * kTileColumns + v * kLanes;
-      Contribution value = contribution_of({load(high + at), load(low + at)}, map, first_image + i - text);
+      Contribution value = contribution_of({load(high + at), load(low + at)}, map, pairs.lanes(first_image + i, text));
       if (lanes < kLanes) {
         value = {select_first(lanes, value.loss, zero()), select_first(lanes, value.slope, zero()),
                  select_first(lanes, value.scaled, zero())};
@@ -211,7 +259,9 @@ void finish_tile(const SigmoidLossArgs& args, const LogitMap& map, const float* 
 
 // Logits of a block. `slopes` is the workspace's row of the block's first image, or nullptr. Returns the sums of the
 // contributions.
-SigmoidLossResult run_block(const SigmoidLossArgs& args, const Block& block, float* slopes, const Scratch& scratch) {
+template <typename Pairs>
+SigmoidLossResult run_block(const SigmoidLossArgs& args, const Pairs& pairs, const Block& block, float* slopes,
+                            const Scratch& scratch) {
   const std::int64_t width = args.images.columns;
   pack_rows(args.images.as<float>() + block.first_image * args.images.stride, args.images.stride, block.images, width,
             scratch.images);
@@ -227,8 +277,9 @@ SigmoidLossResult run_block(const SigmoidLossArgs& args, const Block& block, flo
         const std::int64_t rows = smaller(kTileRows, block.images - i);
         multiply_images(scratch, i, static_cast<int>(rows), width, first, count);
         if (first + count < width) continue;
-        finish_tile(args, map, scratch.high + i * kTileColumns, scratch.low + i * kTileColumns, block.first_image + i,
-                    rows, first_text, slopes == nullptr ? nullptr : slopes + i * args.workspace.stride, sums);
+        finish_tile(args, pairs, map, scratch.high + i * kTileColumns, scratch.low + i * kTileColumns,
+                    block.first_image + i, rows, first_text,
+                    slopes == nullptr ? nullptr : slopes + i * args.workspace.stride, sums);
       }
     }
     total.loss += sum_of_lanes(sums.loss);
@@ -240,25 +291,27 @@ SigmoidLossResult run_block(const SigmoidLossArgs& args, const Block& block, flo
 
 // Logits of `images` images from `first` on.
 void run_chunk(const SigmoidLossArgs& args, std::int64_t first, std::int64_t images, int threads) {
-  const std::int64_t n = args.texts.rows, width = args.texts.columns;
+  const std::int64_t m = args.texts.rows, width = args.texts.columns;
   const std::int64_t image_blocks = divide_up(images, kMostImages);
   const std::int64_t block_images = divide_up(divide_up(images, image_blocks), kTileRows) * kTileRows;
-  const std::int64_t wanted = larger(kLeastTexts, smaller(kMostTexts, n / 32));
+  const std::int64_t wanted = larger(kLeastTexts, smaller(kMostTexts, m / 32));
   const std::int64_t block_texts =
-      divide_up(larger(wanted, divide_up(n, kMostTasks / image_blocks)), kTileColumns) * kTileColumns;
-  const std::int64_t text_blocks = divide_up(n, block_texts);
+      divide_up(larger(wanted, divide_up(m, kMostTasks / image_blocks)), kTileColumns) * kTileColumns;
+  const std::int64_t text_blocks = divide_up(m, block_texts);
   Scratch sizes;
   const auto bytes = static_cast<std::size_t>(divide_scratch(block_images, width, nullptr, sizes)) * sizeof(float);
 
   SigmoidLossResult totals[kMostTasks];
   cpu::parallel_for(image_blocks * text_blocks, threads, [&](std::int64_t index, int worker) {
     const std::int64_t image = index / text_blocks * block_images, text = index % text_blocks * block_texts;
-    const Block block = {first + image, smaller(block_images, images - image), text, smaller(block_texts, n - text)};
+    const Block block = {first + image, smaller(block_images, images - image), text, smaller(block_texts, m - text)};
     Scratch scratch;
     divide_scratch(block_images, width, static_cast<float*>(cpu::worker_scratch(worker, bytes)), scratch);
     float* const slopes =
         args.grad_images.data == nullptr ? nullptr : args.workspace.as<float>() + image * args.workspace.stride;
-    totals[index] = run_block(args, block, slopes, scratch);
+    totals[index] = args.positives.offsets == nullptr
+                        ? run_block(args, DiagonalPairs{}, block, slopes, scratch)
+                        : run_block(args, ListedPairs{args.positives}, block, slopes, scratch);
   });
   for (std::int64_t index = 0; index < image_blocks * text_blocks; ++index) {
     args.result->loss += totals[index].loss;
@@ -270,8 +323,8 @@ void run_chunk(const SigmoidLossArgs& args, std::int64_t first, std::int64_t ima
 }  // namespace
 
 void sigmoid_loss_cpu(OpContext& context, const SigmoidLossArgs& args) {
-  const std::int64_t n = args.images.rows, width = args.images.columns;
-  const std::int64_t chunk = sigmoid_loss_workspace_rows(n);
+  const std::int64_t n = args.images.rows, m = args.texts.rows, width = args.images.columns;
+  const std::int64_t chunk = sigmoid_loss_workspace_rows(n, m);
   const bool gradients = args.grad_images.data != nullptr;
   const double count = static_cast<double>(n), scale = std::exp(args.logit_scale);
   const auto factor = static_cast<float>(scale / count);
@@ -282,12 +335,12 @@ void sigmoid_loss_cpu(OpContext& context, const SigmoidLossArgs& args) {
     run_chunk(args, first, images, context.threads);
     if (!gradients) continue;
     multiply_matrices(
-        {slopes, args.workspace.stride, false, args.texts.as<float>(), args.texts.stride, images, width, n, factor,
+        {slopes, args.workspace.stride, false, args.texts.as<float>(), args.texts.stride, images, width, m, factor,
          args.grad_images.as<float>() + first * args.grad_images.stride, args.grad_images.stride, false},
         context.threads);
     multiply_matrices(
         {slopes, args.workspace.stride, true, args.images.as<float>() + first * args.images.stride, args.images.stride,
-         n, width, images, factor, args.grad_texts.as<float>(), args.grad_texts.stride, first > 0},
+         m, width, images, factor, args.grad_texts.as<float>(), args.grad_texts.stride, first > 0},
         context.threads);
   }
   args.result->loss /= count;

@@ -1,7 +1,8 @@
 // The sigmoid loss and its gradients on GPUs, in one sweep over chunks of images.
 //
-// Floor: three products of n · n · width multiply-adds (one for the loss alone), 9.4 ms for n = 32768, width = 1152 at
-// 790 TFLOP/s. Everything else is smaller: exponentials are 2 n² of the special function unit, a tenth of that time.
+// Floor: three products of n · m · width multiply-adds (one for the loss alone), 9.4 ms for n = m = 32768, width = 1152
+// at 790 TFLOP/s. Everything else is smaller: exponentials are 2 n m of the special function unit, a tenth of that
+// time.
 //
 // Plan: for each chunk of images, at most 1024 and as many as have slopes of 64 MB (1024 of 32768 in bfloat16),
 //
@@ -12,9 +13,10 @@
 //
 // and last the sums of all blocks, in order. Slopes have the type of the inputs. They are from −1 to 1: not divided by
 // n, small ones do not underflow. The chunk is a compromise: its slopes are written and read twice, mostly in the L2,
-// and grad_texts is read and written once for each chunk (n/1024 · 8 · n · width bytes, 9.7 GB at n = 32768: 2.3 ms of
-// memory behind 9.4 ms of products). There is no matrix of all pairs: with the parts of grad_images (matrix_sum.cuh)
-// scratch memory is below 90 MB at n = 32768. The workspace in the arguments is not used.
+// and grad_texts is read and written once for each chunk (n/1024 · 8 · m · width bytes, 9.7 GB at n = m = 32768: 2.3 ms
+// of memory behind 9.4 ms of products). There is no matrix of all pairs: with the parts of grad_images (matrix_sum.cuh)
+// scratch memory is below 90 MB at n = 32768. The workspace in the arguments is not used. Lists of positives go to
+// scratch memory whole.
 //
 // Float32 inputs: products are sums of pairs of float32 (matrix_product_float.cuh), logits double.
 #include "ops/sigmoid_loss/sigmoid_loss.h"
@@ -60,53 +62,73 @@ int stretch_of(std::int64_t width) {
 }
 
 template <typename T>
-std::int64_t blocks_of_chunk(std::int64_t images, std::int64_t n, std::int64_t width) {
-  const ProductSize size = {images, n, width};
+std::int64_t blocks_of_chunk(std::int64_t images, std::int64_t texts, std::int64_t width) {
+  const ProductSize size = {images, texts, width};
   return sizeof(T) == 2 ? tile_count(size) : pair_tile_count(size);
+}
+
+// Slopes of a chunk of images, and the sums of its blocks.
+template <typename T, typename Pairs>
+void multiply_chunk(OpContext& context, const ConstMatrixView& images, const Operand<T>& texts, std::int64_t text_count,
+                    const LossEpilogue<T, Pairs>& epilogue, const std::array<Access, 4>& touched) {
+  const ProductSize size = {images.rows, text_count, images.columns};
+  if constexpr (sizeof(T) == 2) {
+    multiply_matrices<false, false>(context, "sigmoid_loss", size, make_operand<T>(images), texts, epilogue, touched);
+  } else {
+    multiply_pairs<false, false>(context, "sigmoid_loss", size, make_operand<T>(images), texts,
+                                 stretch_of(images.columns), epilogue, touched);
+  }
 }
 
 template <typename T>
 void run(OpContext& context, const SigmoidLossArgs& args) {
   const char* const name = "sigmoid_loss";
-  const std::int64_t n = args.images.rows, width = args.images.columns;
+  const std::int64_t n = args.images.rows, m = args.texts.rows, width = args.images.columns;
   const bool gradients = args.grad_images.data != nullptr;
   const double scale = std::exp(args.logit_scale);
   const auto factor = static_cast<float>(scale / static_cast<double>(n));
-  const std::int64_t stride = round_up(n, 8);
+  const std::int64_t stride = round_up(m, 8);
   const std::int64_t chunk = rows_of_chunk(n, stride * static_cast<std::int64_t>(sizeof(T)));
   const Operand<T> texts = make_operand<T>(args.texts);
 
   std::int64_t blocks = 0;
   for (std::int64_t first = 0; first < n; first += chunk)
-    blocks += blocks_of_chunk<T>(std::min(chunk, n - first), n, width);
+    blocks += blocks_of_chunk<T>(std::min(chunk, n - first), m, width);
   Scratch scratch(context);
   LossSums* const block_sums = scratch.allocate<LossSums>(blocks);
   LossSums* const total = scratch.allocate<LossSums>(1);
   T* const slopes = gradients ? scratch.allocate<T>(std::min(chunk, n) * stride) : nullptr;
+  const bool listed = args.positives.offsets != nullptr;
+  const std::int64_t positives = listed ? args.positives.offsets[n] : 0;
+  const std::int32_t* const offsets = scratch.upload(args.positives.offsets, n + 1);
+  const std::int32_t* const positive_texts = positives == 0 ? nullptr : scratch.upload(args.positives.texts, positives);
 
   LossSums* next_sums = block_sums;
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t images = std::min(chunk, n - first);
-    const std::int64_t chunk_blocks = blocks_of_chunk<T>(images, n, width);
+    const std::int64_t chunk_blocks = blocks_of_chunk<T>(images, m, width);
     const ConstMatrixView chunk_images = {args.images.as<T>() + first * args.images.stride, args.images.dtype, images,
                                           width, args.images.stride};
     const MatrixView chunk_slopes = {slopes, args.images.dtype, images, stride, stride};
-    using Number = typename LossEpilogue<T>::Number;
-    const LossEpilogue<T> epilogue = {
-        slopes, stride, first, images, n, static_cast<Number>(scale), static_cast<Number>(args.logit_bias), next_sums};
-    const std::array<Access, 4> touched = {writes(chunk_slopes), writes(next_sums, chunk_blocks)};
-    if constexpr (sizeof(T) == 2) {
-      multiply_matrices<false, false>(context, name, {images, n, width}, make_operand<T>(chunk_images), texts, epilogue,
-                                      touched);
+    const auto multiply = [&](const auto& pairs) {
+      using Epilogue = LossEpilogue<T, std::decay_t<decltype(pairs)>>;
+      using Number = typename Epilogue::Number;
+      multiply_chunk(context, chunk_images, texts, m,
+                     Epilogue{slopes, stride, pairs, images, m, static_cast<Number>(scale),
+                              static_cast<Number>(args.logit_bias), next_sums},
+                     {writes(chunk_slopes), writes(next_sums, chunk_blocks), reads(offsets, n + 1),
+                      reads(positive_texts, positives)});
+    };
+    if (listed) {
+      multiply(ListedPairs{offsets + first, positive_texts});
     } else {
-      multiply_pairs<false, false>(context, name, {images, n, width}, make_operand<T>(chunk_images), texts,
-                                   stretch_of(width), epilogue, touched);
+      multiply(DiagonalPairs{first});
     }
     next_sums += chunk_blocks;
     if (!gradients) continue;
     // Padding of the slopes is 0, and texts beyond the last are taken as 0.
     const Operand<T> left = make_operand<T>(chunk_slopes);
-    multiply_into<false, true>(context, name, left, texts, n, args.grad_images.slice_rows(first, images), factor,
+    multiply_into<false, true>(context, name, left, texts, m, args.grad_images.slice_rows(first, images), factor,
                                false);
     multiply_into<true, true>(context, name, left, make_operand<T>(chunk_images), images, args.grad_texts, factor,
                               first > 0);

@@ -1,8 +1,9 @@
 // What the sigmoid loss makes of products of images and texts (an epilogue, see cuda/matrix_epilogue.cuh): slopes n ·
 // g, and sums of losses, of slopes, and of slopes times products.
 //
-// Plan: all pairs are taken as ones that do not belong together; the one in a row that does, if a thread has it, is
-// corrected afterwards, so that nothing but the diagonal pays for labels. u = e^−|l| gives both
+// Plan: all pairs are taken as ones that do not belong together; those that do are corrected afterwards by the thread
+// that has them. On the diagonal that is a comparison; in lists, a binary search for the texts of N neighbours. The two
+// are kernels of their own, so that nothing pays for lists that are not there. u = e^−|l| gives both
 //
 //   softplus(±l) = max(±l, 0) + log(1 + u),    σ(±l) = 1/(1 + u) or u/(1 + u),
 //
@@ -49,13 +50,55 @@ __device__ __forceinline__ PairLoss<Number> loss_of(Number logit) {
   return {(wrong > 0 ? wrong : Number{0}) + static_cast<Number>(log1pf(u)), kMatch ? -probability : probability};
 }
 
-template <typename T>
+// Which of N neighbouring pairs belong together: that of image i and text i.
+struct DiagonalPairs {
+  std::int64_t first_image;  // that is row 0
+
+  struct Row {
+    std::int64_t match;
+    __device__ __forceinline__ bool holds(int i) const { return match == i; }
+  };
+  template <int N>
+  __device__ __forceinline__ Row row(std::int64_t row, std::int64_t column) const {
+    return {first_image + row - column};
+  }
+};
+
+// Those in the lists of PositivePairs, on the device.
+struct ListedPairs {
+  const std::int32_t* offsets;  // from the image on that is row 0
+  const std::int32_t* texts;
+
+  struct Row {
+    unsigned positives;  // a bit for each neighbour
+    __device__ __forceinline__ bool holds(int i) const { return (positives >> i & 1u) != 0; }
+  };
+  template <int N>
+  __device__ __forceinline__ Row row(std::int64_t row, std::int64_t column) const {
+    std::int32_t first = offsets[row], last = offsets[row + 1];
+    const std::int32_t end = last;
+    while (first < last) {
+      const std::int32_t middle = first + (last - first) / 2;
+      if (texts[middle] < column) {
+        first = middle + 1;
+      } else {
+        last = middle;
+      }
+    }
+    unsigned positives = 0;
+    for (; in_bounds(first < end) && texts[first] < column + N; ++first)
+      positives |= 1u << (texts[first] - column);
+    return {positives};
+  }
+};
+
+template <typename T, typename Pairs>
 struct LossEpilogue {
   using Number = std::conditional_t<sizeof(T) == 2, float, double>;
 
   T* slopes;            // [images, stride]; null when only the loss is wanted
   std::int64_t stride;  // texts, rounded up to eight: slopes of those that are not there are 0
-  std::int64_t first_image;
+  Pairs pairs;
   std::int64_t images;
   std::int64_t texts;
   Number scale;
@@ -77,14 +120,14 @@ struct LossEpilogue {
   __device__ __forceinline__ void row(Columns, std::int64_t row, std::int64_t column, const Number (&products)[N]) {
     if (!in_bounds(row < images)) return;
     const std::int64_t left = texts - column;
-    const std::int64_t match = first_image + row - column;
+    const typename Pairs::Row positives = pairs.template row<N>(row, column);
     float values[N];
     Number row_sums[3] = {};
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const Number logit = scale * products[i] + bias;
       PairLoss<Number> pair = loss_of<false>(logit);
-      if (match == i) pair = loss_of<true>(logit);
+      if (positives.holds(i)) pair = loss_of<true>(logit);
       if (!in_bounds(i < left)) pair = {0, 0};
       values[i] = pair.slope;
       row_sums[0] += pair.loss;

@@ -5,7 +5,6 @@ import { relativeError } from '../../support/compare.js';
 import {
   type ActivationType,
   activationTypes,
-  bfloat16Rounding,
   draw,
   emulated,
   Place,
@@ -13,113 +12,10 @@ import {
   testDevice,
 } from '../../support/devices.js';
 import { expectSiglipError } from '../../support/errors.js';
-import { unitRows } from '../../support/unit-rows.js';
-
-interface Batch {
-  n: number;
-  width: number;
-  images: Float32Array;
-  texts: Float32Array;
-  logitScale: number;
-  logitBias: number;
-}
-interface Outcome {
-  loss: number;
-  gradImages: Float32Array;
-  gradTexts: Float32Array;
-  gradLogitScale: number;
-  gradLogitBias: number;
-}
-
-function batchOf(seed: number, n: number, width: number, logitScale = Math.log(10), logitBias = -10): Batch {
-  const random = draw(seed);
-  const rows = () => unitRows(n, width, () => random.next() - 0.5);
-  return { n, width, images: rows(), texts: rows(), logitScale, logitBias };
-}
+import { argumentsOf, batchOf, expectAgreement, type LossBatch, run } from '../../support/sigmoid-loss.js';
 
 const tested = Place.tested('float32');
 const reference = Place.reference('float32');
-
-function argumentsOf({ n, width, images, texts, logitScale, logitBias }: Batch, place: Place) {
-  return {
-    images: place.activation(images, [n, width]),
-    texts: place.activation(texts, [n, width]),
-    logitScale,
-    logitBias,
-  };
-}
-
-async function run(batch: Batch, place: Place, threads?: number): Promise<Outcome> {
-  const result = await sigmoidLoss({
-    ...argumentsOf(batch, place),
-    gradients: true,
-    ...(threads === undefined ? {} : { threads }),
-  });
-  return {
-    loss: result.loss,
-    gradImages: await (result.gradImages as Tensor).read(),
-    gradTexts: await (result.gradTexts as Tensor).read(),
-    gradLogitScale: result.gradLogitScale as number,
-    gradLogitBias: result.gradLogitBias as number,
-  };
-}
-
-/**
- * The sums of absolute values of what the gradients add up: those of scale and bias, and the largest of an image or a
- * text, for elements of the size that they have in rows of unit length. Parts of both signs cancel, above all where the
- * bias is large, and rounding is relative to their size.
- */
-function absoluteParts({ n, width, images, texts, logitScale, logitBias }: Batch) {
-  const scale = Math.exp(logitScale);
-  const parts = { scale: 0, bias: 0, row: 0 };
-  const [rows, columns] = [new Float64Array(n), new Float64Array(n)];
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < n; j++) {
-      let [product, size] = [0, 0];
-      for (let d = 0; d < width; d++) {
-        const part = (images[i * width + d] as number) * (texts[j * width + d] as number);
-        product += part;
-        size += Math.abs(part);
-      }
-      const label = i === j ? 1 : -1;
-      const slope = 1 / (1 + Math.exp(label * (scale * product + logitBias))) / n;
-      parts.scale += slope * scale * size;
-      parts.bias += slope;
-      rows[i] = (rows[i] as number) + slope;
-      columns[j] = (columns[j] as number) + slope;
-    }
-  for (const sum of [...rows, ...columns]) parts.row = Math.max(parts.row, (sum * scale) / Math.sqrt(width));
-  return parts;
-}
-
-/** Requires what the contract promises for logits of moderate size. */
-async function expectAgreement(batch: Batch, tolerance = 2e-6, dtype: ActivationType = 'float32'): Promise<void> {
-  const expected = await run(batch, Place.reference(dtype));
-  const actual = await run(batch, Place.tested(dtype));
-  const parts = absoluteParts(batch);
-  let product = tolerance;
-  let terms = 0;
-  if (dtype === 'bfloat16') {
-    // The slopes of the logits are rounded before their products with images and texts. Roundings of slopes that are all
-    // alike are relative to the sum, others to what a sum of terms of any sign comes to.
-    product += 2 * bfloat16Rounding;
-    terms = parts.row / Math.sqrt(batch.n);
-  }
-  if (batch.width === 1) {
-    // Rows are 1 or −1, so slopes have two values: their roundings, and those of sums of up to 64, are all alike.
-    product += Math.min(batch.n, 64) * 2 ** -25;
-    terms = parts.row;
-  }
-  const context = `n ${batch.n}, width ${batch.width}, scale ${batch.logitScale}, bias ${batch.logitBias}`;
-  expect(Math.abs(actual.loss / expected.loss - 1), context).toBeLessThan(tolerance);
-  expect(relativeError(actual.gradImages, expected.gradImages, terms), context).toBeLessThan(product);
-  expect(relativeError(actual.gradTexts, expected.gradTexts, terms), context).toBeLessThan(product);
-  for (const [value, reference, part] of [
-    [actual.gradLogitScale, expected.gradLogitScale, parts.scale],
-    [actual.gradLogitBias, expected.gradLogitBias, parts.bias],
-  ] as const)
-    expect(Math.abs(value - reference) / part, context).toBeLessThan(tolerance);
-}
 
 describe('sigmoid loss', () => {
   const shapes: [number, number][] = [
@@ -207,7 +103,7 @@ describe('sigmoid loss', () => {
     for (let i = 0; i < n; i++) images[i * (n + 1)] = 1;
     // Neither the scale nor a logit is a float32 number; what they lack would change losses by 10⁻⁶ of themselves.
     const [scale, logitBias] = [Math.exp(4.2), -36.3];
-    const actual = await run({ n, width: n, images, texts: images, logitScale: 4.2, logitBias }, tested);
+    const actual = await run({ n, m: n, width: n, images, texts: images, logitScale: 4.2, logitBias }, tested);
     const [own, other] = [Math.exp(-(scale + logitBias)), Math.exp(logitBias)];
     expect(relativeError([actual.loss], [own + (n - 1) * other])).toBeLessThan(3e-7);
     expect(relativeError([actual.gradLogitScale], [-scale * own])).toBeLessThan(3e-7);
@@ -245,7 +141,7 @@ describe('sigmoid loss', () => {
 describe('sigmoid loss on reference', () => {
   it('has the gradients that finite differences have', async () => {
     const batch = batchOf(21, 5, 4, Math.log(3), -1);
-    const lossOf = async (changed: Partial<Batch>) =>
+    const lossOf = async (changed: Partial<LossBatch>) =>
       (await sigmoidLoss(argumentsOf({ ...batch, ...changed }, reference))).loss;
     const { gradImages, gradTexts, gradLogitScale, gradLogitBias } = await run(batch, reference);
     const step = 2 ** -10;

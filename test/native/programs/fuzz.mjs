@@ -127,7 +127,13 @@ const training = () => ({
 const trainer = await addon.createTrainer(training(), token());
 const batch = () => ({
   images: { kind: 'patches', patches: ramp(10 * 768), spatialShapes: Int32Array.of(2, 3, 1, 4) },
-  inputIds: Int32Array.from({ length: 32 }, (_, i) => i),
+  ...pick([
+    () => ({ inputIds: Int32Array.from({ length: 32 }, (_, i) => i) }),
+    () => ({
+      inputIds: Int32Array.from({ length: 48 }, (_, i) => i),
+      positives: { offsets: Int32Array.of(0, 1, 3), texts: Int32Array.of(1, 0, 2) },
+    }),
+  ])(),
   length: 16,
 });
 const plan = () => ({ microBatch: pick([0, 1, 2]), checkpointing: pick([true, false]) });
@@ -166,7 +172,7 @@ const valid = {
   trainerModel: () => [trainer],
   trainerGradients: () => [trainer, batch(), plan(), token()],
   trainerStep: () => [trainer, batch(), plan(), update(), token()],
-  trainerPlan: () => [trainer, { spatialShapes: Int32Array.of(2, 3, 1, 4), texts: 2, length: 16 }, plan()],
+  trainerPlan: () => [trainer, { spatialShapes: Int32Array.of(2, 3, 1, 4), texts: pick([2, 5]), length: 16 }, plan()],
   readParameter: () => [trainer, 'text_model.head.bias', pick(['value', 'gradient', 'average']), 'F32'],
   touchedRows: () => [trainer],
   similarity: () => [ramp(12), ramp(16), 4, 1, -1],
@@ -279,8 +285,14 @@ const valid = {
   ],
   sigmoidLoss: () => [
     {
-      images: tensor([5, 8]),
-      texts: tensor([5, 8]),
+      ...pick([
+        () => ({ images: tensor([5, 8]), texts: tensor([5, 8]) }),
+        () => ({
+          images: tensor([3, 8]),
+          texts: tensor([5, 8]),
+          positives: { offsets: Int32Array.of(0, 2, 2, 4), texts: Int32Array.of(0, 3, 0, 4) },
+        }),
+      ])(),
       logitScale: pick([0, 2.3, 79]),
       logitBias: -10,
       gradients: pick([true, false]),
