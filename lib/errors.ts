@@ -18,7 +18,7 @@ export type SiglipErrorCode =
   | 'ERR_SIGLIP_TOKENIZER'
   /** A picture that cannot be read, or is larger than the pixel limit. */
   | 'ERR_SIGLIP_IMAGE'
-  /** Training data that is missing, damaged or of an unsupported kind. */
+  /** Training data, or an index of embeddings, that is missing, damaged, of an unsupported kind or of another model. */
   | 'ERR_SIGLIP_DATA'
   /** The hub could not be reached or refused the request. */
   | 'ERR_SIGLIP_HUB'

@@ -7,6 +7,7 @@ export { SiglipError, type SiglipErrorCode } from './errors.js';
 export { type DownloadProgress, downloadCheckpoint } from './hub/index.js';
 export { type Inspection, inspect } from './inspect.js';
 export type { Architecture, Siglip2Config, TextConfig, VisionConfig } from './model/config.js';
+export { defaultModel } from './model/default-model.js';
 export type { Embeddings } from './model/embeddings.js';
 export type { ForwardOptions, ForwardOutput, TensorData, VisionForwardInput } from './model/forward.js';
 export type { LoadOptions } from './model/load.js';

@@ -1,31 +1,93 @@
-// The README's main job: classifies and embeds pictures of this repository with the command line, showing the commands.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+// The demo: a search in several languages, a classification and a map of similar patches, with the model of the package.
+//
+//   npm run demo                          writes build/demo.png
+//   node scripts/demo.mjs MODEL FILE.png  with another model, to another file
+import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { defaultModel, Siglip2 } from '../dist/esm/index.js';
+import { drawContactSheet } from './demo/contact-sheet.mjs';
+import { canDraw } from './demo/fonts.mjs';
+import { drawHeatMap, similarityToPatch } from './demo/heat-map.mjs';
+import { classification, comparison, queries } from './demo/questions.mjs';
+import { formatTable } from './demo/terminal-table.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
-const model = 'test/fixtures/checkpoints/naflex_hd64';
-const pictures = 'test/fixtures/images';
-const output = path.join(mkdtempSync(path.join(tmpdir(), 'siglip2-demo-')), 'embeddings.npy');
+const folder = path.join(root, 'examples', 'emoji');
+const [source = defaultModel, output = path.join(root, 'build', 'demo.png')] = process.argv.slice(2);
+const milliseconds = (since) => performance.now() - since;
 
-function siglip2(...options) {
-  const shown = options.map((option) => (/^[\w./:,=-]+$/.test(option) ? option : `"${option}"`)).join(' ');
-  console.log(`\n$ npx siglip2 ${shown}`);
-  const command = path.join(root, 'dist', 'esm', 'cli', 'main.js');
-  const { status } = spawnSync(process.execPath, [command, ...options], { cwd: root, stdio: 'inherit' });
-  if (status !== 0) process.exit(status ?? 1);
+let started = performance.now();
+const model = await Siglip2.load(source);
+const { architecture, vision } = model.config;
+console.log(`Loaded ${path.relative(process.cwd(), source) || source} in ${milliseconds(started).toFixed(0)} ms.`);
+
+// The model's own number of patches; one of fixed resolution takes no such option.
+const limits = architecture === 'naflex' ? { maxPatches: vision.numPatches } : {};
+
+// Every picture once.
+const files = readdirSync(folder)
+  .filter((name) => name.endsWith('.png'))
+  .map((name) => path.join(folder, name));
+started = performance.now();
+const images = await model.embedImages(files, { ...limits, batchSize: 32 });
+const seconds = milliseconds(started) / 1000;
+console.log(`Embedded ${files.length} pictures in ${seconds.toFixed(2)} s on ${model.device}, in ${model.dtype}.\n`);
+
+// Every query is one short text through the model, and a product with all pictures.
+const searches = [];
+for (const query of queries) {
+  started = performance.now();
+  const texts = await model.embedTexts(query.text);
+  const { logits, probabilities } = model.similarity(images, texts);
+  const best = files
+    .map((file, i) => ({ file, logit: logits[i], probability: probabilities[i] }))
+    .sort((a, b) => b.logit - a.logit)
+    .slice(0, 7);
+  searches.push({ query, best, time: milliseconds(started) });
 }
 
-siglip2(
-  'classify',
-  `${pictures}/12_photo_chelsea_300x240.png`,
-  `${pictures}/13_photo_coffee_240x240.png`,
-  '--labels',
-  'a cat,a cup of coffee,a mountain',
-  '--model',
-  model,
+const name = (file) => path.basename(file, '.png').replaceAll('-', ' ');
+const percent = (probability) => `${(100 * probability).toFixed(1)} %`;
+console.log(
+  formatTable(
+    ['Query', 'Language', 'Best', '>', 'Second', '>', 'Third', '>', '>ms'],
+    searches.map(({ query, best, time }) => [
+      query.text,
+      query.meaning === undefined ? query.language : `${query.language}: ${query.meaning}`,
+      ...best.slice(0, 3).flatMap(({ file, probability }) => [name(file), percent(probability)]),
+      time.toFixed(1),
+    ]),
+  ),
 );
-siglip2('embed', pictures, '--out', output, '--model', model);
-console.log(`\nThe embeddings are in ${output}.`);
+
+// Labels are judged one by one, so their probabilities need not sum to one.
+const classified = path.join(folder, classification.picture);
+const labels = await model.classify(classified, classification.labels, { template: '{}', ...limits });
+console.log(`\nWhich label fits ${name(classified)}?\n`);
+console.log(
+  formatTable(
+    ['Label', '>Probability'],
+    labels.map(({ label, probability }) => [label, percent(probability)]),
+  ),
+);
+
+// The features of every patch, rather than one embedding of the whole.
+const compared = path.join(folder, comparison.picture);
+const [features] = await model.denseFeatures(compared, limits);
+const similarity = similarityToPatch(features, comparison.spot);
+const heatMap = await drawHeatMap(compared, similarity, 380);
+model.dispose();
+
+const sheet = await drawContactSheet({
+  title: `${files.length} pictures, ${new Set(queries.map(({ language }) => language)).size} languages, one small model`,
+  subtitle: `Drawings: Fluent emoji, Microsoft. All pictures embedded in ${seconds.toFixed(2)} s, on ${model.device}.`,
+  searches,
+  classification: { file: classified, labels },
+  comparison: { file: compared, similarity, heatMap },
+});
+mkdirSync(path.dirname(output), { recursive: true });
+writeFileSync(`${output}.new`, sheet);
+renameSync(`${output}.new`, output);
+const silent = (await canDraw('abc')) ? '' : ', without words, because this machine has no fonts';
+console.log(`\nAll of it as a picture: ${path.relative(process.cwd(), output)}${silent}`);

@@ -103,7 +103,11 @@ export function describeFailure(error: unknown, command?: string): Failure {
   if (error instanceof SiglipError) {
     const { code, details } = error;
     const remedy =
-      code === 'ERR_SIGLIP_HUB' ? hubRemedy(details) : command === 'train' ? trainRemedy(error) : remedies[code];
+      code === 'ERR_SIGLIP_HUB'
+        ? hubRemedy(details)
+        : command === 'train'
+          ? trainRemedy(error)
+          : remedyOf(code, command);
     return {
       code,
       message: inFlags(error.message),
@@ -126,6 +130,13 @@ export function describeFailure(error: unknown, command?: string): Failure {
     remedy: 'this may be a defect of siglip2: run it again with --verbose, and report what that prints',
     exitCode: exitCodes.failure,
   };
+}
+
+/** What helps, where that depends on the command. */
+function remedyOf(code: SiglipErrorCode, command: string | undefined): string {
+  if (code === 'ERR_SIGLIP_DATA' && command === 'search')
+    return 'make the index again with siglip2 embed and the model that is to search it, or search with the one that made it';
+  return remedies[code];
 }
 
 /** What helps a training. */

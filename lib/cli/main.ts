@@ -9,6 +9,7 @@ import { addClassify } from './commands/classify.js';
 import { addDownload } from './commands/download.js';
 import { addEmbed } from './commands/embed.js';
 import { addInspect } from './commands/inspect.js';
+import { addSearch } from './commands/search.js';
 import { addTrain } from './commands/train.js';
 import { exitCodes, reportFailure } from './errors.js';
 import { exampleModel } from './options.js';
@@ -20,7 +21,7 @@ function createProgram(): Command {
     version: string;
   };
   const program = new Command('siglip2')
-    .description('SigLIP 2 vision-language encoders: embed and classify images and texts, train models.')
+    .description('SigLIP 2 vision-language encoders: search, classify and embed images and texts, train models.')
     .version(manifest.version, '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show this help')
     .helpCommand('help [command]', 'show the help of a command')
@@ -29,6 +30,7 @@ function createProgram(): Command {
     .configureOutput({ outputError: () => {} })
     .configureHelp({ showGlobalOptions: false });
   addInspect(program);
+  addSearch(program);
   addClassify(program);
   addEmbed(program);
   addDownload(program);
@@ -38,11 +40,13 @@ function createProgram(): Command {
     'after',
     `
 Examples:
+  siglip2 search "a guitar" "wütender Hund" --in emoji
   siglip2 classify photo.jpg --labels "cat,dog,bird" --model ${exampleModel}
   siglip2 embed photos --out photos.npy --model ${exampleModel}
   siglip2 train config.yaml --out runs/first
 
-A model is a folder in Hugging Face layout or a hub id, which is downloaded on first use.
+A model is a folder in Hugging Face layout or a hub id, which is downloaded on first use. Without --model it is a small
+one of emoji pictures, which comes with the package.
 Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command line.`,
   );
 }

@@ -1,13 +1,14 @@
 /** From --model to a checkpoint or a loaded model, with what the user should know about it. */
+import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { resolveDevice, resolveDType } from '../device.js';
-import type { SiglipError } from '../errors.js';
+import { SiglipError } from '../errors.js';
 import { type CheckpointOptions, type ResolvedCheckpoint, resolveCheckpoint } from '../hub/index.js';
-import type { Tower } from '../model/config.js';
+import type { Siglip2Config, Tower } from '../model/config.js';
+import { defaultModel } from '../model/default-model.js';
 import { Siglip2 } from '../model/siglip2.js';
-import { UsageError } from './errors.js';
-import { type CommonOptions, exampleModel } from './options.js';
+import { type CommonOptions, exampleModel, type ImageOptions } from './options.js';
 import { Progress } from './progress.js';
 import type { Context } from './run.js';
 import { printable, type Terminal } from './terminal.js';
@@ -31,17 +32,15 @@ export interface FoundCheckpoint {
   summary: ModelSummary;
 }
 
-/** Finds the checkpoint of --model, downloading what is missing, and announces what should be known about it. */
+/**
+ * Finds the checkpoint of --model, downloading what is missing, and announces what should be known about it. Without
+ * --model it is the one that comes with the package.
+ */
 export async function findCheckpoint(
   { terminal, options, signal }: Context,
   files: { tokenizer: boolean },
 ): Promise<FoundCheckpoint> {
-  const source = options.model;
-  if (source === undefined)
-    throw new UsageError(
-      'no model is given, and there is no default model yet',
-      `add --model with a folder or a hub id, for instance: --model ${exampleModel}`,
-    );
+  const source = options.model ?? packagedModel(terminal);
   const resolved = await withDownloads(terminal, (onProgress) =>
     resolveCheckpoint(source, { ...hubOptions(options), ...files, onProgress, signal }),
   );
@@ -58,16 +57,51 @@ export async function findCheckpoint(
   };
 }
 
+/** The model that is used when none is named. */
+function packagedModel(terminal: Terminal): string {
+  if (!existsSync(path.join(defaultModel, 'config.json')))
+    throw new SiglipError(
+      'ERR_SIGLIP_CHECKPOINT',
+      `the model that comes with the package is not at ${JSON.stringify(defaultModel)}: install the package again, or name a model`,
+      { details: { folder: defaultModel } },
+    );
+  terminal.notice(`using the packaged emoji model; for photographs: --model ${exampleModel}`);
+  return defaultModel;
+}
+
+/** Whether a command that was given these options works with the packaged model. */
+export function usesPackagedModel({ model }: CommonOptions): boolean {
+  return model === undefined || path.resolve(model) === defaultModel;
+}
+
+/**
+ * The limits on images in the form of library calls. The number of patches is what was asked for, else for NaFlex models
+ * the model's own: `num_patches` of its configuration, 256 in every released checkpoint.
+ */
+export function imageLimits(
+  { architecture, vision }: Siglip2Config,
+  { maxPatches, maxPixels }: ImageOptions,
+): { maxPatches?: number; maxPixels?: number } {
+  const patches = maxPatches ?? (architecture === 'naflex' ? vision.numPatches : undefined);
+  return {
+    ...(patches === undefined ? {} : { maxPatches: patches }),
+    ...(maxPixels === undefined ? {} : { maxPixels }),
+  };
+}
+
+/** A model that is ready, and where it came from. */
+export interface ReadyModel {
+  model: Siglip2;
+  folder: string;
+  summary: ModelSummary & { device: string; dtype: string };
+}
+
 /** Loads the towers that a command needs. */
-export async function loadModel(
-  context: Context,
-  towers: Tower[],
-): Promise<{ model: Siglip2; summary: ModelSummary & { device: string; dtype: string } }> {
+export async function loadModel(context: Context, towers: Tower[]): Promise<ReadyModel> {
   const { terminal, options, signal } = context;
   const { device, dtype, threads } = options;
   // Mistakes that need no checkpoint to be found are reported before anything is downloaded.
-  if (options.model !== undefined)
-    resolveDType('options.dtype', dtype, resolveDevice('options.device', device), 'compute');
+  resolveDType('options.dtype', dtype, resolveDevice('options.device', device), 'compute');
   const { folder, summary } = await findCheckpoint(context, { tokenizer: towers.includes('text') });
   const progress = new Progress(terminal, `loading ${summary.model} …`);
   try {
@@ -78,7 +112,7 @@ export async function loadModel(
       ...(dtype === undefined ? {} : { dtype }),
       ...(threads === undefined ? {} : { threads }),
     });
-    return { model, summary: { ...summary, device: model.device, dtype: model.dtype } };
+    return { model, folder, summary: { ...summary, device: model.device, dtype: model.dtype } };
   } finally {
     progress.stop();
   }

@@ -4,6 +4,7 @@ import { type FileHandle, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { SiglipError } from '../errors.js';
 import { StagedFiles } from '../model/staged-files.js';
+import { type EmbeddingOrigin, originFileOf } from './embedding-origin.js';
 import { systemReason, UsageError } from './errors.js';
 
 /** A row and what it belongs to: `{ path }` or `{ text }`. */
@@ -36,6 +37,13 @@ export interface EmbeddingOutput {
   file: string;
   /** Of a matrix: the file that says what its rows belong to. */
   items?: string;
+  /** The file that says which model made the embeddings. */
+  origin: string;
+}
+
+/** The file that says what the rows of a matrix belong to. */
+export function itemsFileOf(matrix: string): string {
+  return path.join(path.dirname(matrix), `${path.basename(matrix, '.npy')}.items.jsonl`);
 }
 
 /**
@@ -58,20 +66,22 @@ export async function checkOutput(file: string): Promise<EmbeddingOutput> {
   if ((await kindOf(folder)) !== 'folder')
     throw new UsageError(`--out: there is no folder "${folder}"`, 'make the folder first, or name another one');
   if ((await kindOf(file)) === 'folder') throw new UsageError(`--out: "${file}" is a folder`, 'name a file in it');
-  if (extension === '.jsonl') return { kind: 'jsonl', file };
-  return { kind: 'npy', file, items: path.join(folder, `${path.basename(file, extension)}.items.jsonl`) };
+  const origin = originFileOf(file);
+  return extension === '.jsonl'
+    ? { kind: 'jsonl', file, origin }
+    : { kind: 'npy', file, items: itemsFileOf(file), origin };
 }
 
 /**
  * Writes what `fill` adds. Files that were there before are replaced when everything is written and nothing failed, and
  * not at all when no row was added; an interruption leaves no part of a file.
  *
- * @param dim width of the rows
+ * @param rows their width, and what made them
  * @returns the number of rows
  */
 export async function writeEmbeddings(
   output: EmbeddingOutput,
-  dim: number,
+  { dim, origin }: { dim: number; origin: EmbeddingOrigin },
   fill: (add: AddRows) => Promise<void>,
 ): Promise<number> {
   const folder = path.resolve(path.dirname(output.file));
@@ -88,6 +98,9 @@ export async function writeEmbeddings(
       ? writeLines(staged, name, fill)
       : writeMatrix(staged, name, path.basename(output.items), dim, fill));
     if (rows > 0) {
+      const originName = path.basename(output.origin);
+      await staged.write(originName, (handle) => handle.appendFile(`${JSON.stringify(origin, null, 2)}\n`));
+      await staged.replace(originName);
       if (output.items !== undefined) await staged.replace(path.basename(output.items));
       await staged.place(name, name);
       await staged.sync();

@@ -18,15 +18,35 @@ export interface CommonOptions extends Partial<TerminalSettings> {
 /** A model to name in examples. */
 export const exampleModel = 'google/siglip2-base-patch16-naflex';
 
-/** Adds what every command takes. */
-export function addCommonOptions(command: Command): Command {
+/**
+ * Adds what every command takes.
+ * @param withoutModel what happens when no model is named
+ */
+export function addCommonOptions(command: Command, withoutModel = ' (default: the packaged emoji model)'): Command {
   command
     .optionsGroup('Model:')
-    .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}`);
+    .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}${withoutModel}`);
   addDeviceOptions(command)
     .option('--dtype <type>', 'auto, float32, or bfloat16 on a GPU (default: auto)')
     .option('--revision <name>', 'hub: branch, tag or commit (default: main)');
   return addHubOptions(command);
+}
+
+/** Values of the options of commands that read images. */
+export interface ImageOptions {
+  maxPatches?: number;
+  maxPixels?: number;
+}
+
+/** Adds how images are read. */
+export function addImageOptions(command: Command): Command {
+  return command
+    .option(
+      '--max-patches <n>',
+      "NaFlex models: most patches of an image (default: the model's own, usually 256)",
+      integer(1),
+    )
+    .option('--max-pixels <n>', 'largest image that is read (default: 178956970)', integer(1));
 }
 
 /** Adds where to compute. */

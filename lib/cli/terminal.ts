@@ -54,6 +54,11 @@ export class Terminal {
     this.stderr.write(`${text}\n`);
   }
 
+  /** An input that is left out, and why; quiet or not. */
+  skipped(name: string, reason: string): void {
+    this.error(`${this.styleError('skipped', 'bold', 'red')} ${printable(`${name}: ${reason}`)}`);
+  }
+
   /** Text for stdout in a style, when it is a terminal with colours (NO_COLOR and TERM are obeyed). */
   style(text: string, ...names: Style[]): string {
     return paint(this.stdout, text, names);

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Siglip2 } from '../../lib/index.js';
+import { fingerprint } from '../../lib/model/fingerprint.js';
 import { builtFile, checkpoint, checkpointWithNaN, documentOf, images, siglip2 } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
 
@@ -56,7 +57,12 @@ describe('a folder of images', () => {
     expect(readLines(path.join(folder, 'a.items.jsonl'))).toEqual(
       files.map((name, row) => ({ row, path: picture(name) })),
     );
-    expect(readdirSync(folder).sort()).toEqual(['a.items.jsonl', 'a.npy']);
+    expect(readdirSync(folder).sort()).toEqual(['a.items.jsonl', 'a.npy', 'a.npy.origin.json']);
+    expect(JSON.parse(readFileSync(path.join(folder, 'a.npy.origin.json'), 'utf8'))).toEqual({
+      model: checkpoint,
+      fingerprint: await fingerprint(checkpoint),
+      kind: 'images',
+    });
   });
 
   it('becomes lines that give back every float32, unnormalised and of fewer patches when asked to', async () => {
@@ -65,6 +71,7 @@ describe('a folder of images', () => {
     const result = await siglip2(['embed', images, '--out', out, ...options, ...withModel]);
     expect(documentOf(result)).toMatchObject({
       file: out,
+      origin: `${out}.origin.json`,
       kind: 'images',
       shape: [14, 128],
       skipped: [],
@@ -179,8 +186,9 @@ it('leaves no part of a file when the process ends at once, as it does at a seco
   const folder = temporaryFolder({ '.other.new': 'x' });
   const program = `
     import { writeEmbeddings } from ${JSON.stringify(pathToFileURL(builtFile('cli/npy.js')))};
-    const output = { kind: 'npy', file: 'o.npy', items: 'o.items.jsonl' };
-    await writeEmbeddings(output, 2, async (add) => {
+    const output = { kind: 'npy', file: 'o.npy', items: 'o.items.jsonl', origin: 'o.npy.origin.json' };
+    const origin = { model: 'm', fingerprint: 'f', kind: 'texts' };
+    await writeEmbeddings(output, { dim: 2, origin }, async (add) => {
       await add([{ item: { text: 'a' }, embedding: new Float32Array(2) }]);
       console.log(readdirSync('.').length);
       process.exit(130);

@@ -20,7 +20,7 @@ const expected: Record<string, RegExp> = {
   'worker-pool.mjs': /a cat: an embedding of 128 numbers\n(.*\n){3}/,
 };
 
-it.each(readdirSync(path.join(root, 'examples')).filter((name) => name !== 'README.md'))('%s', async (name) => {
+it.each(readdirSync(path.join(root, 'examples')).filter((name) => /\.[cm]js$/.test(name)))('%s', async (name) => {
   expect(existsSync(path.join(root, 'dist')), 'dist/ is missing: run npm run build:ts').toBe(true);
   const { stdout } = await promisify(execFile)(process.execPath, [path.join(root, 'examples', name)], { cwd: root });
   expect(stdout).toMatch(expected[name] as RegExp);

@@ -1,6 +1,15 @@
 /** Runs the built command line in child processes. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from './folders.js';
@@ -35,6 +44,8 @@ export interface Outcome {
 export interface RunOptions {
   env?: Record<string, string | undefined>;
   cwd?: string;
+  /** A package made by {@link packageWith}, instead of this checkout. */
+  packageRoot?: string;
   /** Called as soon as the process runs. */
   onStart?: (child: ChildProcess) => void;
 }
@@ -45,7 +56,9 @@ export async function siglip2(operands: string[], options: RunOptions = {}): Pro
   for (const name of Object.keys(environment))
     if (/^(HF_|HUGGING|TRANSFORMERS_|DEBUG$|NO_COLOR$|FORCE_COLOR$|LC_|LANG$)/.test(name))
       environment[name] = undefined;
-  const child = spawn(process.execPath, [builtFile('cli/main.js'), ...operands], {
+  const built = builtFile('cli/main.js');
+  const main = options.packageRoot === undefined ? built : path.join(options.packageRoot, path.relative(root, built));
+  const child = spawn(process.execPath, [main, ...operands], {
     cwd: options.cwd ?? root,
     env: { ...environment, LANG: 'C.UTF-8', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -81,5 +94,23 @@ export function checkpointWithNaN(tensor: string): string {
   if (entry?.dtype !== 'BF16') throw new Error(`${tensor} is not a BF16 tensor of the checkpoint`);
   content.writeUInt16LE(0x7fc0, 8 + Number(content.readBigUInt64LE(0)) + entry.data_offsets[0]);
   writeFileSync(file, content);
+  return folder;
+}
+
+/**
+ * A package as it is installed, in a temporary folder, with a model of the test's choice as the one that comes with it.
+ * @param model folder of a checkpoint; without it the package has none
+ */
+export function packageWith(model?: string): string {
+  builtFile('index.js');
+  const folder = temporaryFolder();
+  // Copies, because a program knows its own place from where its file really is.
+  for (const name of ['dist', 'package.json'])
+    cpSync(path.join(root, name), path.join(folder, name), { recursive: true });
+  for (const name of ['node_modules', 'build']) symlinkSync(path.join(root, name), path.join(folder, name));
+  if (model !== undefined) {
+    mkdirSync(path.join(folder, 'models'));
+    symlinkSync(model, path.join(folder, 'models', 'siglip2-emoji'));
+  }
   return folder;
 }

@@ -1,25 +1,32 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { SiglipError } from '../../errors.js';
+import { defaultModelTemplate } from '../../model/default-model.js';
 import type { Embeddings } from '../../model/embeddings.js';
 import { averageGroups, checkTemplates, labelTexts } from '../../model/prompts.js';
 import type { Classification, Siglip2 } from '../../model/siglip2.js';
 import { exitCodes, UsageError } from '../errors.js';
 import { embedFiles, imageFile, requireFinite } from '../images.js';
-import { loadModel } from '../model.js';
-import { addCommonOptions, type CommonOptions, collect, exampleModel, integer } from '../options.js';
+import { imageLimits, loadModel, usesPackagedModel } from '../model.js';
+import {
+  addCommonOptions,
+  addImageOptions,
+  type CommonOptions,
+  collect,
+  exampleModel,
+  type ImageOptions,
+  integer,
+} from '../options.js';
 import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
 import { bar, percent, table } from '../table.js';
 import { printable, showsUnicode, type Terminal } from '../terminal.js';
 
-interface ClassifyOptions extends CommonOptions {
+interface ClassifyOptions extends CommonOptions, ImageOptions {
   labels?: string;
   labelsFile?: string;
   template?: string[];
   top?: number;
-  maxPatches?: number;
-  maxPixels?: number;
 }
 
 /** Images that are decoded and embedded together. */
@@ -39,16 +46,16 @@ export function addClassify(program: Command): void {
     .option('--labels-file <file>', 'more labels, one per line')
     .option(
       '--template <text>',
-      'text with {} for the label, may be repeated: embeddings are averaged (default: "This is a photo of {}.")',
+      'text with {} for the label, may be repeated: embeddings are averaged (default: "This is a photo of {}.", ' +
+        'and "{}" for the packaged model)',
       collect,
     )
-    .option('--top <n>', 'show only the best n labels', integer(1))
-    .option('--max-patches <n>', 'NaFlex models: most patches of a image (default: 256)', integer(1))
-    .option('--max-pixels <n>', 'largest image that is read (default: 178956970)', integer(1));
-  addCommonOptions(command).addHelpText(
+    .option('--top <n>', 'show only the best n labels', integer(1));
+  addCommonOptions(addImageOptions(command)).addHelpText(
     'after',
     `
 Examples:
+  siglip2 classify emoji.png --labels "Hund,chat,鳥"
   siglip2 classify photo.jpg --labels "cat,dog,bird" --model ${exampleModel}
   siglip2 classify *.jpg --labels-file labels.txt --top 3 --model ./checkpoint
   siglip2 classify photo.jpg --labels "cat,dog" --template "a {}" --template "art of a {}" --model ./checkpoint
@@ -60,9 +67,9 @@ Exits with 1 when a image could not be read; the others are classified.`,
 
 async function classifyCommand(context: Context, options: ClassifyOptions, operands: string[]): Promise<number> {
   const { terminal, signal } = context;
-  const templates = checkTemplates(options.template);
+  const templates = checkTemplates(options.template ?? (usesPackagedModel(options) ? defaultModelTemplate : undefined));
   const labels = await readLabels(options);
-  const { maxPatches, maxPixels, top = labels.length } = options;
+  const { top = labels.length } = options;
   const { model, summary } = await loadModel(context, ['vision', 'text']);
   const texts = averageGroups(await model.embedTexts(labelTexts(labels, templates), { signal }), templates.length);
   const problem = requireFinite(texts.data);
@@ -74,20 +81,13 @@ async function classifyCommand(context: Context, options: ClassifyOptions, opera
   let failed = 0;
   const progress =
     operands.length > batchSize && new Progress(terminal, 'classifying', { total: operands.length, unit: 'images' });
-  const settings = {
-    batchSize,
-    signal,
-    ...(maxPatches === undefined ? {} : { maxPatches }),
-    ...(maxPixels === undefined ? {} : { maxPixels }),
-  };
+  const settings = { batchSize, signal, ...imageLimits(model.config, options) };
   for await (const batch of embedFiles(model, operands.map(imageFile), settings)) {
     for (const { path, ...result } of batch) {
       if (result.error !== undefined) {
         failed++;
         images.push({ path, error: result.error });
-        terminal.error(
-          `${terminal.styleError('skipped', 'bold', 'red')} ${printable(`${path}: ${result.error.message}`)}`,
-        );
+        terminal.skipped(path, result.error.message);
         continue;
       }
       const best = rank(model, result.embedding, texts, labels).slice(0, top);

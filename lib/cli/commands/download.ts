@@ -17,7 +17,7 @@ export function addDownload(program: Command): void {
         'interrupted downloads continue, and every file is verified. --device, --dtype and --threads change nothing here.',
     )
     .argument('[id]', `hub id, such as ${exampleModel}; --model says the same`);
-  addCommonOptions(command).addHelpText(
+  addCommonOptions(command, '').addHelpText(
     'after',
     `
 Examples:

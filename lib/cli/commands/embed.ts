@@ -2,25 +2,32 @@ import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { SiglipError } from '../../errors.js';
 import type { Siglip2 } from '../../model/siglip2.js';
+import { originOf } from '../embedding-origin.js';
 import { exitCodes, UsageError } from '../errors.js';
 import { embedFiles, findImages, type ImageFile, imageExtensions, requireFinite } from '../images.js';
-import { loadModel } from '../model.js';
+import { imageLimits, loadModel } from '../model.js';
 import { type AddRows, checkOutput, type EmbeddingOutput, writeEmbeddings } from '../npy.js';
-import { addCommonOptions, type CommonOptions, collect, exampleModel, integer } from '../options.js';
+import {
+  addCommonOptions,
+  addImageOptions,
+  type CommonOptions,
+  collect,
+  exampleModel,
+  type ImageOptions,
+  integer,
+} from '../options.js';
 import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
 import { count, duration, plural } from '../table.js';
 import { printable, type Terminal } from '../terminal.js';
 
-interface EmbedOptions extends CommonOptions {
+interface EmbedOptions extends CommonOptions, ImageOptions {
   out: string;
   recursive?: boolean;
   text?: string[];
   texts?: string;
   normalize: boolean;
   batchSize?: number;
-  maxPatches?: number;
-  maxPixels?: number;
 }
 
 /** What is embedded: images or texts. */
@@ -41,7 +48,8 @@ export function addEmbed(program: Command): void {
     .summary('write the embeddings of images or texts to a file')
     .description(
       'Writes one embedding per image or text. FILE.npy is a float32 matrix (numpy.load reads it) with FILE.items.jsonl ' +
-        'beside it, which says what each row belongs to; FILE.jsonl has one {"path", "embedding"} per line.',
+        'beside it, which says what each row belongs to; FILE.jsonl has one {"path", "embedding"} per line. siglip2 search takes ' +
+        'either; beside it is FILE.npy.origin.json or FILE.jsonl.origin.json, which names the model.',
     )
     .argument('[images...]', `files, URLs or folders (searched for ${imageExtensions.join(', ')})`)
     .requiredOption('--out <file>', 'file to write: .npy or .jsonl; replaced when the work is complete')
@@ -49,10 +57,8 @@ export function addEmbed(program: Command): void {
     .option('--text <text>', 'embed a text instead of images, may be repeated', collect)
     .option('--texts <file>', 'embed the lines of a file instead of images')
     .option('--batch-size <n>', 'inputs that go through the model together (default: 8 images, 32 texts)', integer(1))
-    .option('--max-patches <n>', 'NaFlex models: most patches of a image (default: 256)', integer(1))
-    .option('--max-pixels <n>', 'largest image that is read (default: 178956970)', integer(1))
     .option('--no-normalize', 'keep the length of embeddings instead of scaling them to 1');
-  addCommonOptions(command).addHelpText(
+  addCommonOptions(addImageOptions(command)).addHelpText(
     'after',
     `
 Examples:
@@ -70,17 +76,17 @@ async function embedCommand(context: Context, options: EmbedOptions, operands: s
   const { terminal } = context;
   const output = await checkOutput(options.out);
   const input = await readInput(options, operands);
-  const { model, summary } = await loadModel(context, [input.kind === 'images' ? 'vision' : 'text']);
+  const { model, folder, summary } = await loadModel(context, [input.kind === 'images' ? 'vision' : 'text']);
   const dim = input.kind === 'images' ? model.config.vision.hiddenSize : model.config.text.projectionSize;
   const skipped: Skipped[] = [];
   const started = performance.now();
   const progress = new Progress(terminal, 'embedding', { total: input.items.length, unit: input.kind });
   const skip = (entry: Skipped): void => {
     skipped.push(entry);
-    const name = entry.path ?? JSON.stringify(entry.text);
-    terminal.error(`${terminal.styleError('skipped', 'bold', 'red')} ${printable(`${name}: ${entry.message}`)}`);
+    terminal.skipped(entry.path ?? JSON.stringify(entry.text), entry.message);
   };
-  const rows = await writeEmbeddings(output, dim, (add) =>
+  const origin = await originOf(summary, folder, input.kind);
+  const rows = await writeEmbeddings(output, { dim, origin }, (add) =>
     input.kind === 'images'
       ? embedImages(model, input.items, { options, signal: context.signal, add, skip, progress })
       : embedTexts(model, input.items, { options, signal: context.signal, add, skip, progress }),
@@ -131,14 +137,8 @@ interface Work {
 
 async function embedImages(model: Siglip2, files: ImageFile[], work: Work): Promise<void> {
   const { options, signal, add, skip, progress } = work;
-  const { normalize, batchSize = 8, maxPatches, maxPixels } = options;
-  const settings = {
-    batchSize,
-    normalize,
-    signal,
-    ...(maxPatches === undefined ? {} : { maxPatches }),
-    ...(maxPixels === undefined ? {} : { maxPixels }),
-  };
+  const { normalize, batchSize = 8 } = options;
+  const settings = { batchSize, normalize, signal, ...imageLimits(model.config, options) };
   let done = 0;
   for await (const batch of embedFiles(model, files, settings)) {
     await add(
@@ -171,8 +171,8 @@ async function embedTexts(model: Siglip2, texts: string[], work: Work): Promise<
   }
 }
 
-function filesOf({ file, items }: EmbeddingOutput): { file: string; items?: string } {
-  return { file, ...(items === undefined ? {} : { items }) };
+function filesOf({ file, items, origin }: EmbeddingOutput): { file: string; items?: string; origin: string } {
+  return { file, ...(items === undefined ? {} : { items }), origin };
 }
 
 interface Outcome {

@@ -18,7 +18,7 @@ export function addInspect(program: Command): void {
       'Shows versions, native binaries, processor features and devices. With --model also what the checkpoint consists ' +
         'of, and which of its weights are NaN or infinite; all weights are read for that.',
     );
-  addCommonOptions(command).addHelpText(
+  addCommonOptions(command, '').addHelpText(
     'after',
     `
 Examples:
