@@ -279,6 +279,11 @@ describe.skipIf(emulated)('mistakes in lists of positives', () => {
     await expectSiglipError(() => step(lists([0, 0, 0], []), 0), 'ERR_SIGLIP_SHAPE', 'at least one text, got none');
     await expectSiglipError(() => step(undefined), 'ERR_SIGLIP_SHAPE', '2 images and 3 texts');
     await expect(step({ offsets: [0, 0, 0], texts: [] })).rejects.toThrow(/batch\.positives\.texts: expected an Int32/);
+    // Changed between the call and the step: the native core looks at what it has got before anything else.
+    const changed = lists([0, 1, 2], [0, 1]);
+    const running = step(changed);
+    changed.texts[1] = 7;
+    await expectSiglipError(() => running, 'ERR_SIGLIP_SHAPE', 'batch: entry 1 of positives.texts', '0 to 2, got 7');
     expect(trainer.stepsTaken).toBe(0);
     expect((await step(lists([0, 0, 1], [2]))).updated).toBe(true);
   });
