@@ -3,14 +3,15 @@
  *
  *   --seed N        default 1
  *   --set SET       final (default): all training styles; development: without Twemoji
- *   --steps N       ends this run after step N; the same command goes on later
  *   --name NAME     of the run's folder, default SET-seed-N
+ *   --last STAGE    ends after this stage (1 to 4)
  *
- * Makes the data and the tokenizer where they are missing, then runs `siglip2 train` with config.yaml. A run that was
- * interrupted goes on where it stopped, bit for bit. The trained model is in <cache>/runs/NAME/checkpoint.
+ * Makes the data and the tokenizer where they are missing, then runs `siglip2 train` with one configuration of stages/ after
+ * the other, each from the weights of the one before. A training that was interrupted goes on where it stopped, bit for
+ * bit. The trained model is in <cache>/runs/NAME/4-together/checkpoint.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -22,29 +23,43 @@ const { values: options } = parseArgs({
   options: {
     seed: { type: 'string', default: '1' },
     set: { type: 'string', default: 'final' },
-    steps: { type: 'string' },
     name: { type: 'string' },
+    last: { type: 'string' },
   },
 });
 const cache = cacheFolder();
-const shards = path.join(cache, 'shards', options.set);
-if (!existsSync(shards)) run(script('data/make.mjs'));
-const model = path.join(cache, 'model');
-await makeModelFolder(cache, model);
+if (!existsSync(path.join(cache, 'shards', options.set))) run(script('data/make.mjs'));
+const start = path.join(cache, 'model');
+await makeModelFolder(cache, start);
 
-const config = parseDocument(readFileSync(script('config.yaml'), 'utf8'));
-config.setIn(['model', 'config'], model);
-config.setIn(['data', 'shards'], path.join(shards, '*.tar'));
-config.setIn(['training', 'seed'], Number(options.seed));
-const folder = path.join(cache, 'runs', options.name ?? `${options.set}-seed-${options.seed}`);
-const file = `${folder}.yaml`;
-mkdirSync(path.dirname(file), { recursive: true });
-writeWhole(file, String(config));
+const runs = path.join(cache, 'runs', options.name ?? `${options.set}-seed-${options.seed}`);
+const stages = readdirSync(script('stages')).map((file) => path.basename(file, '.yaml'));
+let before;
+for (const stage of stages.sort()) {
+  const folder = path.join(runs, stage);
+  if (!existsSync(path.join(folder, 'finished'))) {
+    writeWhole(`${folder}.yaml`, configuration(stage, before));
+    const resume = existsSync(path.join(folder, 'checkpoint')) ? ['--resume'] : [];
+    console.error(`\n${stage}: ${folder}`);
+    run(script('../../dist/esm/cli/main.js'), 'train', `${folder}.yaml`, '--out', folder, ...resume);
+    writeWhole(path.join(folder, 'finished'), '');
+  }
+  before = path.join(folder, 'checkpoint');
+  if (options.last !== undefined && stage.startsWith(`${options.last}-`)) break;
+}
+console.error(`\nThe model is in ${before}.`);
 
-const command = script('../../dist/esm/cli/main.js');
-const resume = existsSync(path.join(folder, 'checkpoint')) ? ['--resume'] : [];
-const steps = options.steps === undefined ? [] : ['--steps', options.steps];
-run(command, 'train', file, '--out', folder, ...resume, ...steps);
+/** The configuration of a stage with its folders and its seed. The first two stages learn from English texts. */
+function configuration(stage, checkpoint) {
+  const config = parseDocument(readFileSync(script(`stages/${stage}.yaml`), 'utf8'));
+  const number = Number.parseInt(stage, 10);
+  const set = number <= 2 ? `${options.set}-english` : options.set;
+  config.setIn(['model'], checkpoint === undefined ? { config: start } : { checkpoint });
+  config.setIn(['data', 'shards'], path.join(cache, 'shards', set, '*.tar'));
+  // Every stage draws anew.
+  config.setIn(['training', 'seed'], 100 * Number(options.seed) + number);
+  return String(config);
+}
 
 /** A file of the recipe or of the package. */
 function script(name) {

@@ -85,15 +85,16 @@ export function batchOptions(config: TrainConfig, model: Siglip2Config, signal: 
 
 /** The memory of the largest batch. */
 export async function largestMemory(config: TrainConfig, trainer: Trainer): Promise<TrainingMemory> {
-  const { batchSize, tokenBudget, sequenceLengths } = config.written.data;
+  const { batchSize, tokenBudget, sequenceLengths, textsPerImage = 1 } = config.written.data;
   if (batchSize !== undefined) {
     const longest = sequenceLengths?.reduce((a, b) => Math.max(a, b));
-    return trainer.memory({ examples: batchSize, ...(longest === undefined ? {} : { maxPatches: longest }) });
+    const texts = batchSize * textsPerImage;
+    return trainer.memory({ examples: batchSize, texts, ...(longest === undefined ? {} : { maxPatches: longest }) });
   }
   let largest: TrainingMemory | undefined;
   for (const maxPatches of sequenceLengths ?? defaultSequenceLengths) {
     const examples = Math.floor((tokenBudget as number) / maxPatches);
-    const memory = await trainer.memory({ examples, maxPatches });
+    const memory = await trainer.memory({ examples, texts: examples * textsPerImage, maxPatches });
     if (largest === undefined || memory.totalBytes > largest.totalBytes) largest = memory;
   }
   return largest as TrainingMemory;

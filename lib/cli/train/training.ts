@@ -172,11 +172,16 @@ export class Training {
     if (next.done) this.#dataEnded = true;
     if (next.done || signal.aborted) return undefined;
     const batch = next.value;
-    const { images, texts, maxPatches } = batch;
+    const { images, texts, positives, maxPatches } = batch;
     const controller = new AbortController();
     if (this.#computing) this.#waiting = controller;
     const metrics = trainer.step(
-      { images, texts, ...(maxPatches === undefined ? {} : { maxPatches }) },
+      {
+        images,
+        texts,
+        ...(positives === undefined ? {} : { positives }),
+        ...(maxPatches === undefined ? {} : { maxPatches }),
+      },
       { signal: controller.signal },
     );
     // Its failure is reported when its turn comes; until then it must not count as unhandled.

@@ -2,13 +2,14 @@
 import { availableParallelism } from 'node:os';
 import { requireInteger, requireOptions, throwIfAborted, wrongRange, wrongType } from '../../arguments.js';
 import { SiglipError } from '../../errors.js';
+import type { PositivePairs } from '../../kernels/positive-pairs.js';
 import { defaultMaxPixels, type RawImage } from '../../processing/decode.js';
 import type { AugmentOptions } from './augment.js';
 import { type Dataset, requireDataset } from './dataset.js';
 import { drawCaptions, type Example, type Place, type Skip } from './example.js';
 import { PictureReader } from './pictures.js';
 import type { DatasetPosition } from './position.js';
-import { gatherTexts, type Positives } from './positives.js';
+import { gatherTexts } from './positives.js';
 import { purposes, RandomStream } from './random.js';
 import type { Cursor, SequenceEvent } from './sequence.js';
 import { SkipTally } from './tally.js';
@@ -52,7 +53,7 @@ export interface Batch {
   /** The caption of each picture; with `textsPerImage` the different captions of all. */
   texts: string[];
   /** With `textsPerImage`: the texts that belong to each picture. */
-  positives?: Positives;
+  positives?: PositivePairs;
   /** {@link Example.key} of each. */
   keys: string[];
   /** For NaFlex models: patches of a picture at most. */

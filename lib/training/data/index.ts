@@ -12,4 +12,3 @@ export {
 } from './dataset.js';
 export type { Example, Skip } from './example.js';
 export type { DatasetPosition } from './position.js';
-export type { Positives } from './positives.js';

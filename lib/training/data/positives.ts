@@ -1,12 +1,6 @@
 /** Which texts of a batch belong to which pictures, where a picture has several and a text may have several. */
 
-/** For each picture the texts that belong to it: those of picture i are `texts[offsets[i]]` to `texts[offsets[i + 1] - 1]`. */
-export interface Positives {
-  /** [pictures + 1], from 0, ascending. */
-  offsets: Int32Array;
-  /** [offsets[pictures]], ascending within a picture, none twice. */
-  texts: Int32Array;
-}
+import type { PositivePairs } from '../../kernels/positive-pairs.js';
 
 /**
  * The different texts of a batch, in the order in which they first occur, and for each picture those that are among
@@ -18,7 +12,7 @@ export interface Positives {
 export function gatherTexts(
   drawn: readonly (readonly string[])[],
   captions: readonly (readonly string[])[],
-): { texts: string[]; positives: Positives } {
+): { texts: string[]; positives: PositivePairs } {
   const numbers = new Map<string, number>();
   for (const texts of drawn) for (const text of texts) if (!numbers.has(text)) numbers.set(text, numbers.size);
   const offsets = new Int32Array(captions.length + 1);

@@ -5,8 +5,11 @@
 import { randomIntegers, shuffled } from './random.mjs';
 import { comparable } from './texts.mjs';
 
-/** Texts of a picture in each language: 40 % names, 35 % single keywords, 25 % several keywords in a row. */
-export const shares = { names: 16, keywords: 14, joins: 10 };
+/** Texts of a picture in each language: half names, 30 % single keywords, 20 % several keywords in a row. */
+export const shares = { names: 20, keywords: 12, joins: 8 };
+
+/** How often a single keyword is repeated at most: "flag", the only one of 258 flags, tells little about each of them. */
+export const mostOfOne = 4;
 
 /** The most keywords of a join. */
 const longestJoin = 4;
@@ -23,12 +26,13 @@ const attempts = 20;
  * @typedef {object} Vocabulary
  * @property {string[]} names at least one: of the emoji, and of those that look the same in the style
  * @property {string[]} keywords those that are trained on
+ * @property {number[]} weights how often each of them is to come, against the others
  * @property {Set<string>} heldOut comparable spellings of all held-out keywords of the language
  */
 
 /**
  * The texts of a picture, language by language. Every language has the same number. Without keywords names take their
- * place, with a single one they take the place of joins.
+ * place, and with few of them that of some.
  *
  * @param {Vocabulary[]} vocabularies one for each language
  * @param {string} seed decides every draw
@@ -36,9 +40,10 @@ const attempts = 20;
  */
 export function captions(vocabularies, seed) {
   const below = randomIntegers(seed);
-  return vocabularies.flatMap(({ names, keywords, heldOut }) => {
+  return vocabularies.flatMap(({ names, keywords, weights, heldOut }) => {
     const joins = keywords.length < 2 ? [] : joinsOf(keywords, heldOut, below);
-    const singles = keywords.length === 0 ? [] : repeated(keywords, shares.keywords, below);
+    const count = Math.min(shares.keywords, mostOfOne * keywords.length);
+    const singles = weighted(keywords, weights, count, below);
     const total = shares.names + shares.keywords + shares.joins;
     return [...repeated(names, total - joins.length - singles.length, below), ...singles, ...joins];
   });
@@ -49,6 +54,19 @@ function repeated(items, count, below) {
   const result = [];
   while (result.length < count) result.push(...shuffled(items, below));
   return result.slice(0, count);
+}
+
+/** `count` of the items in proportion to their weights, rounded at random so that the mean is exact. */
+function weighted(items, weights, count, below) {
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  const result = [];
+  let place = below(2 ** 30) / 2 ** 30;
+  // A comb with `count` teeth over the weights laid end to end.
+  for (const [i, item] of items.entries()) {
+    place -= (count * weights[i]) / sum;
+    for (; place < 0; place++) result.push(item);
+  }
+  return result;
 }
 
 function joinsOf(keywords, heldOut, below) {

@@ -12,34 +12,61 @@ import { randomIntegers, shuffled } from './random.mjs';
 import { stylesFor } from './styles.mjs';
 import { comparable } from './texts.mjs';
 
-/** Sets of shards and the styles in them. `development` leaves one training style for choosing among models. */
-export const shardSets = {
+/** The styles of each set of shards. `development` leaves one training style for choosing among models. */
+const stylesOf = {
   development: stylesFor('training').filter((style) => style !== 'twemoji'),
   final: stylesFor('training'),
 };
+
+/** Sets of shards: their styles, and the languages of their texts, all seen ones where nothing is said. */
+export const shardSets = Object.fromEntries(
+  Object.entries(stylesOf).flatMap(([set, styles]) => [
+    [set, { styles }],
+    [`${set}-english`, { styles, languages: ['en'] }],
+  ]),
+);
 
 /** Pictures in a shard: few, so that the reader's shuffle buffer of a thousand always mixes several styles. */
 const shardLength = 128;
 
 /**
- * The vocabulary of a picture in every seen language.
+ * The vocabulary of a picture in every language that is asked for.
  *
  * @param {object} texts content of `texts.json`
  * @param {string[]} group the key of the picture first, then those whose pictures are the same in its style
  * @param {Record<string, Set<string>>} heldOut comparable spellings by language
+ * @param {string[]} [languages] default all seen ones
  * @returns {import('./captions.mjs').Vocabulary[]} languages without a name for the emoji are left out
  */
-export function vocabulariesOf(texts, group, heldOut) {
-  return texts.seen
+export function vocabulariesOf(texts, group, heldOut, languages = texts.seen) {
+  return languages
     .filter((language) => texts.languages[language][group[0]] !== undefined)
     .map((language) => {
+      const frequencies = keywordFrequencies(texts.languages[language]);
       const entries = group.map((key) => texts.languages[language][key]).filter((entry) => entry !== undefined);
+      const keywords = entries[0].keywords.filter((keyword) => !heldOut[language].has(comparable(keyword)));
       return {
         names: [...new Set(entries.map(({ name }) => name))],
-        keywords: entries[0].keywords.filter((keyword) => !heldOut[language].has(comparable(keyword))),
+        keywords,
+        // A keyword of many emoji tells little about each of them.
+        weights: keywords.map((keyword) => 1 / frequencies.get(keyword)),
         heldOut: heldOut[language],
       };
     });
+}
+
+const frequenciesOf = new WeakMap();
+
+/** How many emoji of a language each keyword belongs to. Counted once. */
+function keywordFrequencies(entries) {
+  let frequencies = frequenciesOf.get(entries);
+  if (frequencies === undefined) {
+    frequencies = new Map();
+    for (const { keywords } of Object.values(entries))
+      for (const keyword of keywords) frequencies.set(keyword, (frequencies.get(keyword) ?? 0) + 1);
+    frequenciesOf.set(entries, frequencies);
+  }
+  return frequencies;
 }
 
 /**
@@ -67,11 +94,11 @@ export async function makeShards({ cache, log = () => {} }) {
   const texts = readMade(path.join(cache, 'texts.json'), 'texts');
   const heldOut = heldOutSpellings(texts);
   const result = {};
-  for (const [set, names] of Object.entries(shardSets)) {
+  for (const [set, { styles, languages }] of Object.entries(shardSets)) {
     const counts = { shards: 0, pictures: 0, texts: 0, bytes: 0 };
     await writeWholeFolder(path.join(cache, 'shards', set), async (folder) => {
-      for (const style of names) {
-        const examples = examplesOf({ cache, style, entry: manifest.styles[style], texts, heldOut });
+      for (const style of styles) {
+        const examples = examplesOf({ cache, style, entry: manifest.styles[style], texts, heldOut, languages });
         for (let first = 0; first < examples.length; first += shardLength) {
           const number = String(first / shardLength).padStart(3, '0');
           const members = examples.slice(first, first + shardLength);
@@ -80,22 +107,22 @@ export async function makeShards({ cache, log = () => {} }) {
       }
     });
     result[set] = counts;
-    log(`${set}: ${counts.pictures} pictures of ${names.join(', ')} in ${counts.shards} shards`);
+    log(`${set}: ${counts.pictures} pictures of ${styles.join(', ')} in ${counts.shards} shards`);
   }
   return result;
 }
 
 /** The examples of a style in random order, so that a shard is a sample of all kinds of emoji. */
-function examplesOf({ cache, style, entry, texts, heldOut }) {
+function examplesOf({ cache, style, entry, texts, heldOut, languages = texts.seen }) {
   if (entry === undefined) throw new Error(`the manifest of the pictures has no style "${style}"; make them again`);
   const same = new Map(entry.identical.flatMap((group) => group.map((key) => [key, group])));
-  const keys = entry.keys.filter((key) => texts.seen.some((language) => texts.languages[language][key] !== undefined));
+  const keys = entry.keys.filter((key) => languages.some((language) => texts.languages[language][key] !== undefined));
   return shuffled(keys, randomIntegers(`order\n${style}`)).map((key) => ({
     name: `${key}-${style}`,
     png: path.join(cache, 'pictures', style, `${key}.png`),
     json: () => {
       const group = [key, ...(same.get(key) ?? []).filter((other) => other !== key)];
-      const text = captions(vocabulariesOf(texts, group, heldOut), `captions\n${key}\n${style}`);
+      const text = captions(vocabulariesOf(texts, group, heldOut, languages), `captions\n${key}\n${style}`);
       return { key, style, text };
     },
   }));

@@ -1,6 +1,6 @@
 /** The texts of a picture: how many of each kind, and never a held-out keyword. */
 import { describe, expect, it } from 'vitest';
-import { captions, shares, spellsHeldOut } from '../../../recipes/emoji/data/captions.mjs';
+import { captions, mostOfOne, shares, spellsHeldOut } from '../../../recipes/emoji/data/captions.mjs';
 import { randomIntegers, shuffled } from '../../../recipes/emoji/data/random.mjs';
 import { vocabulariesOf } from '../../../recipes/emoji/data/shards.mjs';
 
@@ -53,11 +53,12 @@ describe('random draws', () => {
 
 describe('captions', () => {
   it('are names, keywords and joins in their shares, in every language', () => {
-    for (const count of [2, 3, 5, 14, 30]) {
+    for (const count of [4, 5, 14, 30]) {
       const keywords = words(count);
       const vocabularies = ['a', 'b'].map((language) => ({
         names: [`${language} name`],
         keywords: keywords.map((word) => `${language}${word}`),
+        weights: keywords.map(() => 1),
         heldOut: none,
       }));
       const texts = captions(vocabularies, seed());
@@ -78,30 +79,56 @@ describe('captions', () => {
   });
 
   it('have every keyword as often as every other', () => {
-    const texts = tally(captions([{ names: ['name'], keywords: words(4), heldOut: none }], seed()));
+    const texts = tally(
+      captions([{ names: ['name'], keywords: words(4), weights: [1, 1, 1, 1], heldOut: none }], seed()),
+    );
     for (const word of words(4)) expect([3, 4]).toContain(texts.get(word));
   });
 
+  it('have keywords in proportion to their weights', () => {
+    const weights = [1, 0.5, 0.25, 0.25];
+    const counts = [0, 0, 0, 0];
+    for (let round = 0; round < 200; round++) {
+      const texts = tally(captions([{ names: ['name'], keywords: words(4), weights, heldOut: none }], seed()));
+      words(4).forEach((word, i) => {
+        const count = texts.get(word) ?? 0;
+        expect(Math.abs(count - (shares.keywords * weights[i]!) / 2)).toBeLessThan(1);
+        counts[i]! += count;
+      });
+    }
+    // The mean of 200 roundings is off by less than 5 standard deviations of 1/2.
+    counts.forEach((count, i) => {
+      expect(Math.abs(count / 200 - (shares.keywords * weights[i]!) / 2)).toBeLessThan((5 * 0.5) / Math.sqrt(200));
+    });
+  });
+
   it('put names in place of what cannot be', () => {
-    expect(tally(captions([{ names: ['name'], keywords: [], heldOut: none }], seed()))).toEqual(
+    expect(tally(captions([{ names: ['name'], keywords: [], weights: [], heldOut: none }], seed()))).toEqual(
       new Map([['name', total]]),
     );
-    expect(tally(captions([{ names: ['name'], keywords: ['flag'], heldOut: none }], seed()))).toEqual(
+    expect(tally(captions([{ names: ['name'], keywords: ['flag'], weights: [0.01], heldOut: none }], seed()))).toEqual(
       new Map([
-        ['name', total - shares.keywords],
-        ['flag', shares.keywords],
+        ['name', total - mostOfOne],
+        ['flag', mostOfOne],
       ]),
     );
   });
 
   it('have the names of pictures that look the same, in equal parts', () => {
-    const texts = tally(captions([{ names: ['one', 'two'], keywords: words(6), heldOut: none }], seed()));
+    const texts = tally(
+      captions([{ names: ['one', 'two'], keywords: words(6), weights: words(6).map(() => 1), heldOut: none }], seed()),
+    );
     expect(texts.get('one')).toBe(shares.names / 2);
     expect(texts.get('two')).toBe(shares.names / 2);
   });
 
   it('never join keywords into a held-out one', () => {
-    const vocabulary = { names: ['n'], keywords: ['hot', 'dog', 'ice'], heldOut: new Set(['hot dog', 'ice, dog']) };
+    const vocabulary = {
+      names: ['n'],
+      keywords: ['hot', 'dog', 'ice'],
+      weights: [1, 1, 1],
+      heldOut: new Set(['hot dog', 'ice, dog']),
+    };
     for (let round = 0; round < 50; round++) {
       const texts = captions([vocabulary], seed());
       expect(texts).toHaveLength(total);
@@ -111,12 +138,17 @@ describe('captions', () => {
   });
 
   it('have no joins where every one is held out', () => {
-    const vocabulary = { names: ['n'], keywords: ['a', 'b'], heldOut: new Set(['a b', 'b a', 'a, b', 'b, a']) };
+    const vocabulary = {
+      names: ['n'],
+      keywords: ['a', 'b'],
+      weights: [1, 1],
+      heldOut: new Set(['a b', 'b a', 'a, b', 'b, a']),
+    };
     expect(tally(captions([vocabulary], seed()))).toEqual(
       new Map([
-        ['n', total - shares.keywords],
-        ['a', shares.keywords / 2],
-        ['b', shares.keywords / 2],
+        ['n', total - 2 * mostOfOne],
+        ['a', mostOfOne],
+        ['b', mostOfOne],
       ]),
     );
   });
@@ -146,11 +178,11 @@ describe('vocabularies', () => {
     };
     const heldOut = { en: new Set(['pet']), de: none };
     expect(vocabulariesOf(texts, ['A', 'B'], heldOut)).toEqual([
-      { names: ['cat', 'cat face'], keywords: ['fur'], heldOut: heldOut.en },
+      { names: ['cat', 'cat face'], keywords: ['fur'], weights: [1], heldOut: heldOut.en },
     ]);
     expect(vocabulariesOf(texts, ['B', 'A'], heldOut)).toEqual([
-      { names: ['cat face', 'cat'], keywords: ['face'], heldOut: heldOut.en },
-      { names: ['Katzengesicht'], keywords: [], heldOut: none },
+      { names: ['cat face', 'cat'], keywords: ['face'], weights: [1], heldOut: heldOut.en },
+      { names: ['Katzengesicht'], keywords: [], weights: [], heldOut: none },
     ]);
   });
 });

@@ -1,5 +1,5 @@
 /** Pictures of drawings, and the shards that hold them with their texts. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openDataset } from '../../../lib/training/index.js';
@@ -89,7 +89,7 @@ describe('shards', () => {
   /** A cache with two emoji in every style, of which the second is missing in one. */
   async function smallCache() {
     const png = await encodePng(Buffer.alloc(4 * 4 * 4, 200), 4);
-    const names = [...new Set(Object.values(shardSets).flat())] as string[];
+    const names = [...new Set(Object.values(shardSets).flatMap(({ styles }) => styles))] as string[];
     const styles = Object.fromEntries(
       names.map((name, at) => [name, { keys: at === 0 ? ['1F431'] : ['1F431', '1F63A'], identical: [] as string[][] }]),
     );
@@ -114,8 +114,8 @@ describe('shards', () => {
   it('are read by the trainer, with the texts of seen languages that are not held out', async () => {
     const cache = await smallCache();
     const made = await makeShards({ cache });
-    expect(made.development!.pictures).toBe(2 * shardSets.development!.length - 1);
-    expect(made.final!.pictures).toBe(2 * shardSets.final!.length - 1);
+    expect(made.development!.pictures).toBe(2 * shardSets.development!.styles.length - 1);
+    expect(made.final!.pictures).toBe(2 * shardSets.final!.styles.length - 1);
 
     const dataset = await openDataset(
       { shards: path.join(cache, 'shards/final/*.tar') },
@@ -145,6 +145,26 @@ describe('shards', () => {
     expect(files('development').some((name) => name.startsWith('twemoji'))).toBe(false);
     for (const style of ['openmoji', 'fluent'])
       expect([...files('final'), ...files('development')].some((name) => name.startsWith(style))).toBe(false);
+  });
+
+  it('have English texts alone in the sets for the first stage', async () => {
+    const cache = await smallCache();
+    const file = path.join(cache, 'texts.json');
+    const texts = JSON.parse(readFileSync(file, 'utf8')) as { seen: string[] };
+    writeFileSync(file, JSON.stringify({ ...texts, seen: ['en', 'ca'], heldOut: { en: ['pet'], ca: [] } }));
+    await makeShards({ cache });
+    const read = async (set: string): Promise<Set<string>> => {
+      const dataset = await openDataset({ shards: path.join(cache, `shards/${set}/*.tar`) }, { epochs: 1 });
+      const found = new Set<string>();
+      for await (const { texts: own } of dataset.examples()) for (const text of own) found.add(text);
+      return found;
+    };
+    for (const set of ['final', 'development']) {
+      expect(await read(set)).toContain('cara de gat');
+      const english = await read(`${set}-english`);
+      expect(english).toContain('cat face');
+      expect(english).not.toContain('cara de gat');
+    }
   });
 
   it('have the same bytes every time', async () => {
