@@ -92,7 +92,11 @@ export function learnTokenizer(texts, { vocabularySize, context }) {
       },
     },
     configuration: {
-      tokenizer_class: 'GemmaTokenizer',
+      // The class that takes tokenizer.json as it is; Gemma's own would not lower the case.
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      processor_class: 'Siglip2Processor',
+      model_input_names: ['input_ids'],
+      clean_up_tokenization_spaces: false,
       add_bos_token: false,
       add_eos_token: true,
       bos_token: '<bos>',

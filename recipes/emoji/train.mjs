@@ -11,13 +11,13 @@
  * bit. The trained model is in <cache>/runs/NAME/4-together/checkpoint.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { parseDocument } from 'yaml';
 import { cacheFolder, writeWhole } from './data/cache.mjs';
 import { makeModelFolder } from './model.mjs';
+import { stageConfiguration, stages } from './stages.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -33,12 +33,13 @@ const start = path.join(cache, 'model');
 await makeModelFolder(cache, start);
 
 const runs = path.join(cache, 'runs', options.name ?? `${options.set}-seed-${options.seed}`);
-const stages = readdirSync(script('stages')).map((file) => path.basename(file, '.yaml'));
 let before;
-for (const stage of stages.sort()) {
+for (const stage of stages) {
   const folder = path.join(runs, stage);
   if (!existsSync(path.join(folder, 'finished'))) {
-    writeWhole(`${folder}.yaml`, configuration(stage, before));
+    const model = before === undefined ? { config: start } : { checkpoint: before };
+    const place = { cache, set: options.set, seed: Number(options.seed), model };
+    writeWhole(`${folder}.yaml`, stageConfiguration(stage, place));
     const resume = existsSync(path.join(folder, 'checkpoint')) ? ['--resume'] : [];
     console.error(`\n${stage}: ${folder}`);
     run(script('../../dist/esm/cli/main.js'), 'train', `${folder}.yaml`, '--out', folder, ...resume);
@@ -48,18 +49,6 @@ for (const stage of stages.sort()) {
   if (options.last !== undefined && stage.startsWith(`${options.last}-`)) break;
 }
 console.error(`\nThe model is in ${before}.`);
-
-/** The configuration of a stage with its folders and its seed. The first two stages learn from English texts. */
-function configuration(stage, checkpoint) {
-  const config = parseDocument(readFileSync(script(`stages/${stage}.yaml`), 'utf8'));
-  const number = Number.parseInt(stage, 10);
-  const set = number <= 2 ? `${options.set}-english` : options.set;
-  config.setIn(['model'], checkpoint === undefined ? { config: start } : { checkpoint });
-  config.setIn(['data', 'shards'], path.join(cache, 'shards', set, '*.tar'));
-  // Every stage draws anew.
-  config.setIn(['training', 'seed'], 100 * Number(options.seed) + number);
-  return String(config);
-}
 
 /** A file of the recipe or of the package. */
 function script(name) {

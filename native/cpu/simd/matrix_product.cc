@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kMostDepth = 256;  // words of a packed row of A
 constexpr std::int64_t kMostRows = 384;
 constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
-constexpr std::int64_t kLeastColumns = 4 * kGroupPanels * kTileColumns;  // of a task, unless there are fewer
+constexpr std::int64_t kTasks = 2;  // of each thread, where the output is large enough
 // Work below this number of multiply-adds is not worth a second thread.
 constexpr std::int64_t kLeastTaskWork = 100000;
 
@@ -166,6 +166,31 @@ void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, co
   }
 }
 
+// How the output is cut into the blocks of tasks.
+struct Cut {
+  std::int64_t row_blocks;
+  std::int64_t column_blocks;
+};
+
+// Enough tasks, with the fewest values to pack: A is packed for every block of columns, and B for every block of rows.
+Cut choose_cut(const MatrixProductArgs& args, std::int64_t height, std::int64_t tasks) {
+  const std::int64_t most_row_blocks = divide_up(args.rows, height);
+  const std::int64_t most_column_blocks = divide_up(args.columns, kTileColumns);
+  const std::int64_t least_row_blocks = divide_up(args.rows, kMostRows / height * height);
+  Cut best = {most_row_blocks, most_column_blocks};
+  if (most_row_blocks * most_column_blocks < tasks) return best;
+  std::int64_t fewest = best.column_blocks * args.rows + best.row_blocks * args.columns;
+  for (std::int64_t row_blocks = least_row_blocks; row_blocks <= most_row_blocks; ++row_blocks) {
+    const std::int64_t column_blocks = divide_up(tasks, row_blocks);
+    if (column_blocks > most_column_blocks) continue;
+    const std::int64_t packed = column_blocks * args.rows + row_blocks * args.columns;
+    if (packed >= fewest) continue;
+    fewest = packed;
+    best = {row_blocks, column_blocks};
+  }
+  return best;
+}
+
 }  // namespace
 
 void multiply_matrices(const MatrixProductArgs& args, int most_threads) {
@@ -173,17 +198,12 @@ void multiply_matrices(const MatrixProductArgs& args, int most_threads) {
   const std::int64_t threads = smaller(most_threads, work / kLeastTaskWork + 1);
   const Depth depth(args);
 
-  // Columns are cut where rows do not suffice to keep the threads busy, and rows further where those do not either.
-  const std::int64_t tasks = threads == 1 ? 1 : 4 * threads;
   const std::int64_t height = depth.format.rows;
-  std::int64_t row_blocks = divide_up(args.rows, kMostRows / height * height);
-  std::int64_t column_blocks =
-      smaller(divide_up(tasks, row_blocks), args.columns < kLeastColumns ? 1 : args.columns / kLeastColumns);
-  if (row_blocks * column_blocks < tasks) row_blocks = divide_up(tasks, column_blocks);
-  const std::int64_t block_rows = divide_up(divide_up(args.rows, row_blocks), height) * height;
-  const std::int64_t block_columns = divide_up(divide_up(args.columns, column_blocks), kTileColumns) * kTileColumns;
-  row_blocks = divide_up(args.rows, block_rows);
-  column_blocks = divide_up(args.columns, block_columns);
+  const Cut cut = choose_cut(args, height, threads == 1 ? 1 : kTasks * threads);
+  const std::int64_t block_rows = divide_up(divide_up(args.rows, cut.row_blocks), height) * height;
+  const std::int64_t block_columns = divide_up(divide_up(args.columns, cut.column_blocks), kTileColumns) * kTileColumns;
+  const std::int64_t row_blocks = divide_up(args.rows, block_rows);
+  const std::int64_t column_blocks = divide_up(args.columns, block_columns);
 
   const std::int64_t b_floats = kGroupPanels * kTileColumns * depth.block_units;
   const auto bytes = static_cast<std::size_t>(a_floats(block_rows, depth) + b_floats) * sizeof(float);
