@@ -4,6 +4,7 @@
  *   --model FOLDER   default models/siglip2-emoji; several, separated by commas, are reported with their spread
  *   --style STYLE    default fluent, the drawings that nothing was trained on and nothing chosen by; openmoji for choosing
  *   --trained A,B    styles that the pixel neighbour knows; default all training styles
+ *   --patches N      of a picture at most; default the model's own number
  *   --json FILE      writes every number to a file
  *   --write FILE     puts the tables between <!-- evaluation --> and <!-- end of evaluation --> of a Markdown file
  *
@@ -27,6 +28,7 @@ const { values: options } = parseArgs({
     model: { type: 'string', default: path.join(root, 'models', 'siglip2-emoji') },
     style: { type: 'string', default: 'fluent' },
     trained: { type: 'string', default: stylesFor('training').join(',') },
+    patches: { type: 'string' },
     json: { type: 'string' },
     write: { type: 'string' },
   },
@@ -83,7 +85,9 @@ async function measureNeighbour(trained) {
 async function measureModel(folder) {
   const model = await Siglip2.load(folder);
   try {
-    const images = await model.embedImages(gallery.images, { maxPatches: model.config.vision.numPatches });
+    const images = await model.embedImages(gallery.images, {
+      maxPatches: Number(options.patches ?? model.config.vision.numPatches),
+    });
     const languages = {};
     for (const language of [...texts.seen, ...texts.unseen])
       languages[language] = await measureNames(model, images, language);

@@ -1,9 +1,8 @@
 /**
- * Puts a trained model into models/siglip2-emoji, in bfloat16: `node recipes/emoji/publish.mjs CHECKPOINT`.
- *
- * The card, README.md, is written by hand and stays as it is.
+ * Puts a trained model into models/siglip2-emoji, in bfloat16 and with model-card.md as its README.md:
+ * `node recipes/emoji/publish.mjs CHECKPOINT`.
  */
-import { cpSync, existsSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultModel, Siglip2 } from '../../dist/esm/index.js';
@@ -14,13 +13,12 @@ if (checkpoint === undefined) {
   process.exit(2);
 }
 const fresh = `${defaultModel}.new`;
+mkdirSync(path.dirname(defaultModel), { recursive: true });
 rmSync(fresh, { recursive: true, force: true });
 const model = await Siglip2.load(checkpoint);
 await model.save(fresh, { dtype: 'bfloat16' });
 model.dispose();
-const card = path.join(defaultModel, 'README.md');
-if (existsSync(card)) cpSync(card, path.join(fresh, 'README.md'));
+cpSync(fileURLToPath(new URL('model-card.md', import.meta.url)), path.join(fresh, 'README.md'));
 rmSync(defaultModel, { recursive: true, force: true });
-cpSync(fresh, defaultModel, { recursive: true });
-rmSync(fresh, { recursive: true });
+renameSync(fresh, defaultModel);
 console.log(`${checkpoint} is now ${defaultModel}`);
