@@ -17,7 +17,8 @@ const folder = path.join(root, 'examples', 'emoji');
 // Without the packaged model everything works, and nothing is found but by chance.
 const randomModel = path.join(root, 'test', 'fixtures', 'checkpoints', 'naflex_hd64');
 const packaged = existsSync(path.join(defaultModel, 'config.json'));
-const [source = packaged ? defaultModel : randomModel, output = path.join(root, 'build', 'demo.png')] = process.argv.slice(2);
+const [source = packaged ? defaultModel : randomModel, output = path.join(root, 'build', 'demo.png')] =
+  process.argv.slice(2);
 const milliseconds = (since) => performance.now() - since;
 
 let started = performance.now();
