@@ -42,6 +42,18 @@ export function requireInteger(
   return value;
 }
 
+/** Requires a finite number that is `allowed`, which `expected` puts into words. */
+export function requireNumber(
+  argument: string,
+  value: unknown,
+  expected: string,
+  allowed: (number: number) => boolean,
+): number {
+  if (typeof value !== 'number') throw wrongType(argument, expected, value);
+  if (!Number.isFinite(value) || !allowed(value)) throw wrongRange(argument, expected, value);
+  return value;
+}
+
 /** Requires a string. */
 export function requireString(argument: string, value: unknown): string {
   if (typeof value !== 'string') throw wrongType(argument, 'a string', value);

@@ -1,5 +1,5 @@
 /** Options of a trainer: checks, defaults, and what they mean for each parameter. */
-import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
+import { requireInteger, requireNumber, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
 import { SiglipError } from '../errors.js';
 import type { Siglip2Config } from '../model/config.js';
@@ -107,11 +107,9 @@ const optionNames = [
 ];
 
 /** A finite number with `least` ≤ value (and value < `below`). */
-export function requireNumber(argument: string, value: unknown, least: number, below = Infinity): number {
+function boundedNumber(argument: string, value: unknown, least: number, below = Infinity): number {
   const expected = below === Infinity ? `a number of at least ${least}` : `a number from ${least} to below ${below}`;
-  if (typeof value !== 'number') throw wrongType(argument, expected, value);
-  if (!Number.isFinite(value) || value < least || value >= below) throw wrongRange(argument, expected, value);
-  return value;
+  return requireNumber(argument, value, expected, (number) => number >= least && number < below);
 }
 
 function checkOptimizer(options: OptimizerOptions | undefined): Required<OptimizerOptions> {
@@ -121,13 +119,13 @@ function checkOptimizer(options: OptimizerOptions | undefined): Required<Optimiz
   const { betas = [0.9, 0.95] } = checked;
   if (!Array.isArray(betas) || betas.length !== 2) throw wrongType('options.optimizer.betas', 'two numbers', betas);
   const number = (key: 'learningRate' | 'weightDecay' | 'clipNorm', fallback: number): number =>
-    requireNumber(`options.optimizer.${key}`, checked[key] ?? fallback, 0);
-  const epsilon = requireNumber('options.optimizer.epsilon', checked.epsilon ?? 1e-8, 0);
+    boundedNumber(`options.optimizer.${key}`, checked[key] ?? fallback, 0);
+  const epsilon = boundedNumber('options.optimizer.epsilon', checked.epsilon ?? 1e-8, 0);
   if (epsilon === 0) throw wrongRange('options.optimizer.epsilon', 'a number above 0', epsilon);
   return {
     name,
     learningRate: number('learningRate', 1e-3),
-    betas: betas.map((beta, i) => requireNumber(`options.optimizer.betas[${i}]`, beta, 0, 1)) as [number, number],
+    betas: betas.map((beta, i) => boundedNumber(`options.optimizer.betas[${i}]`, beta, 0, 1)) as [number, number],
     epsilon,
     weightDecay: number('weightDecay', name === 'adam' ? 1e-4 : 1e-2),
     clipNorm: number('clipNorm', 1),
@@ -162,7 +160,7 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
     microBatches,
     checkpointing,
     seed: requireInteger('options.seed', checked.seed ?? 0, 0),
-    ema: ema === undefined ? undefined : { decay: requireNumber('options.ema.decay', ema.decay, 0, 1) },
+    ema: ema === undefined ? undefined : { decay: boundedNumber('options.ema.decay', ema.decay, 0, 1) },
     tokenizer,
   };
 }
@@ -223,8 +221,8 @@ export function parameterSettings(
     const match = Array.isArray(checked.match) ? checked.match : [checked.match];
     return {
       match: checkPatterns(`${place}.match`, match, names),
-      learningRateScale: requireNumber(`${place}.learningRateScale`, checked.learningRateScale ?? 1, 0),
-      weightDecayScale: requireNumber(`${place}.weightDecayScale`, checked.weightDecayScale ?? 1, 0),
+      learningRateScale: boundedNumber(`${place}.learningRateScale`, checked.learningRateScale ?? 1, 0),
+      weightDecayScale: boundedNumber(`${place}.weightDecayScale`, checked.weightDecayScale ?? 1, 0),
     };
   });
   const settings = [...shapes].map(([name, shape]): NativeParameterSetting => {

@@ -1,5 +1,5 @@
 /** Learning-rate schedules: a factor for every step, which scales the learning rate and decoupled weight decay. */
-import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
+import { requireInteger, requireNumber, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
 
 /** Linear warm-up to 1, then 1. */
 export interface ConstantSchedule {
@@ -43,11 +43,6 @@ function checkCosine(argument: string, warmupSteps: unknown, totalSteps: unknown
     throw wrongRange(`${argument}.totalSteps`, `an integer above warmupSteps, which is ${warmup}`, total);
 }
 
-function requireNumber(argument: string, expected: string, value: unknown, allowed: (number: number) => boolean): void {
-  if (typeof value !== 'number') throw wrongType(argument, expected, value);
-  if (!Number.isFinite(value) || !allowed(value)) throw wrongRange(argument, expected, value);
-}
-
 /**
  * Checks a schedule that a user gave.
  * @param argument its name in error messages
@@ -71,8 +66,8 @@ export function checkSchedule(argument: string, schedule: unknown): Schedule {
     const base = requireOptions(`${argument}.base`, given.base as object, ['warmupSteps', 'totalSteps']);
     const { warmupSteps, totalSteps } = base as Record<string, unknown>;
     checkCosine(`${argument}.base`, warmupSteps, totalSteps);
-    requireNumber(`${argument}.from`, 'a number from 0 to below 1', given.from ?? 0.9, (from) => from >= 0 && from < 1);
-    requireNumber(`${argument}.stretch`, 'a positive number', given.stretch ?? 3.75, (stretch) => stretch > 0);
+    requireNumber(`${argument}.from`, given.from ?? 0.9, 'a number from 0 to below 1', (from) => from >= 0 && from < 1);
+    requireNumber(`${argument}.stretch`, given.stretch ?? 3.75, 'a positive number', (stretch) => stretch > 0);
   }
   return schedule as Schedule;
 }
@@ -96,9 +91,8 @@ function cosine(warmupSteps: number, totalSteps: number, step: number): number {
  */
 export function scheduleFactor(schedule: Schedule, step: number): number {
   if (typeof schedule === 'function') {
-    const factor = schedule(step);
-    requireNumber(`options.schedule(${step})`, 'a finite number of at least 0', factor, (number) => number >= 0);
-    return factor;
+    const expected = 'a finite number of at least 0';
+    return requireNumber(`options.schedule(${step})`, schedule(step), expected, (factor) => factor >= 0);
   }
   if (schedule.name === 'constant') return warmup(schedule.warmupSteps ?? 0, step);
   if (schedule.name === 'cosine') return cosine(schedule.warmupSteps ?? 0, schedule.totalSteps, step);

@@ -1,5 +1,5 @@
 /** Random changes of pictures that leave what they show as it is. */
-import { requireInteger, requireOptions, wrongRange, wrongType } from '../../arguments.js';
+import { requireInteger, requireNumber, requireOptions, wrongRange, wrongType } from '../../arguments.js';
 import type { RawImage } from '../../processing/decode.js';
 import type { RandomStream } from './random.js';
 import { type Drawing, draw, type LayerPyramid } from './warp.js';
@@ -66,7 +66,7 @@ function checkOptions(argument: string, options: AugmentOptions): Settings {
     ...shares,
   ]);
   const number = (key: keyof AugmentOptions, fallback: number, least: number, most: number): number =>
-    requireNumber(`${argument}.${key}`, given[key] ?? fallback, least, most);
+    boundedNumber(`${argument}.${key}`, given[key] ?? fallback, least, most);
   const { background = ['white'], scale = [1, 1] } = given;
   if (
     !Array.isArray(background) ||
@@ -75,7 +75,7 @@ function checkOptions(argument: string, options: AugmentOptions): Settings {
   )
     throw wrongRange(`${argument}.background`, `a list of ${backgroundKinds.join(', ')}`, background);
   if (!Array.isArray(scale) || scale.length !== 2) throw wrongType(`${argument}.scale`, 'two numbers', scale);
-  const [from, to] = scale.map((value, i) => requireNumber(`${argument}.scale[${i}]`, value, 0.01, 100)) as [
+  const [from, to] = scale.map((value, i) => boundedNumber(`${argument}.scale[${i}]`, value, 0.01, 100)) as [
     number,
     number,
   ];
@@ -96,11 +96,13 @@ function checkOptions(argument: string, options: AugmentOptions): Settings {
   };
 }
 
-function requireNumber(argument: string, value: unknown, least: number, most: number): number {
-  const expected = `a number from ${least} to ${most}`;
-  if (typeof value !== 'number') throw wrongType(argument, expected, value);
-  if (!(value >= least && value <= most)) throw wrongRange(argument, expected, value);
-  return value;
+function boundedNumber(argument: string, value: unknown, least: number, most: number): number {
+  return requireNumber(
+    argument,
+    value,
+    `a number from ${least} to ${most}`,
+    (number) => number >= least && number <= most,
+  );
 }
 
 /** A factor between 1/most and most, as likely below 1 as above. */
