@@ -104,7 +104,8 @@ export interface NativeParameterSetting {
   trainable: boolean;
   learningRateScale: number;
   decayScale: number;
-  initialization: { kind: NativeInitializationKind; scale: number };
+  /** A distribution, or the values themselves. */
+  initialization: { kind: NativeInitializationKind; scale: number } | { values: Float32Array };
 }
 export interface NativeTrainerOptions {
   device: string;

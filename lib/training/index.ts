@@ -23,6 +23,7 @@ export {
   type ZeroShotOptions,
   zeroShotAccuracy,
 } from './evaluation.js';
+export type { InitializationOptions } from './initial-values.js';
 export type { OptimizerOptions, ParameterGroup, ParameterPattern, TrainerOptions } from './options.js';
 export type { ConstantSchedule, CosineSchedule, Schedule, StretchedSchedule } from './schedule.js';
 export type { JsonValue, ResumeOptions } from './state.js';

@@ -6,6 +6,7 @@ import type { Siglip2Config } from '../model/config.js';
 import { parameterShapes } from '../model/parameter-shapes.js';
 import type { NativeGradientPlan, NativeParameterSetting } from '../native.js';
 import { Tokenizer } from '../processing/tokenizer.js';
+import { chosenInitialValues, type InitializationOptions } from './initial-values.js';
 import { initializationOf } from './initialization.js';
 import { checkSchedule, type Schedule } from './schedule.js';
 
@@ -66,6 +67,8 @@ export interface TrainerOptions {
   checkpointing?: boolean;
   /** For the initial weights of a model that is made from a configuration; default 0. */
   seed?: number;
+  /** Some of those initial weights by choice; refused for a model that has weights. */
+  initialization?: InitializationOptions;
   /** Also keep an exponential moving average of the weights. */
   ema?: { decay: number };
   /** Parameters that stay as they are, such as `vision_model` for a locked image tower. */
@@ -100,6 +103,7 @@ const optionNames = [
   'microBatches',
   'checkpointing',
   'seed',
+  'initialization',
   'ema',
   'frozen',
   'groups',
@@ -209,7 +213,7 @@ function isKernel(name: string, shape: readonly number[]): boolean {
 export function parameterSettings(
   config: Siglip2Config,
   optimizer: Required<OptimizerOptions>,
-  options: Pick<TrainerOptions, 'frozen' | 'groups'>,
+  options: Pick<TrainerOptions, 'frozen' | 'groups' | 'initialization'>,
 ): NativeParameterSetting[] {
   const shapes = parameterShapes(config);
   const names = [...shapes.keys()];
@@ -225,7 +229,9 @@ export function parameterSettings(
       weightDecayScale: boundedNumber(`${place}.weightDecayScale`, checked.weightDecayScale ?? 1, 0),
     };
   });
+  const chosen = chosenInitialValues(config, options.initialization);
   const settings = [...shapes].map(([name, shape]): NativeParameterSetting => {
+    const values = chosen.get(name);
     const group = groups.find(({ match }) => match.some((pattern) => matches(name, pattern)));
     const learningRateScale = group?.learningRateScale ?? 1;
     const decays = optimizer.decayed === 'all' || isKernel(name, shape);
@@ -237,7 +243,7 @@ export function parameterSettings(
       trainable: !frozen.some((pattern) => matches(name, pattern)),
       learningRateScale,
       decayScale: decays ? decayScale : 0,
-      initialization: initializationOf(name, shape, config),
+      initialization: values === undefined ? initializationOf(name, shape, config) : { values },
     };
   });
   if (settings.every(({ trainable }) => !trainable))

@@ -1,4 +1,4 @@
-import { requireInteger, requireOptions, requireString, wrongType } from '../arguments.js';
+import { requireInteger, requireOptions, requireString, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { parseConfig, type Siglip2Config } from '../model/config.js';
 import type { TensorData } from '../model/forward.js';
@@ -118,6 +118,8 @@ export class Trainer {
   static async create(model: Siglip2 | Siglip2Config, options?: TrainerOptions): Promise<Trainer> {
     const settings = checkTrainerOptions(options);
     const source = trainingSource(model);
+    if (source.checkpoint !== undefined && options?.initialization !== undefined)
+      throw wrongRange('options.initialization', 'no value for a model that has weights', options.initialization);
     const parameters = parameterSettings(source.config, settings.optimizer, options ?? {});
     const folder = typeof settings.tokenizer === 'string' ? settings.tokenizer : source.folder;
     return Trainer.#build({ ...source, folder, settings, parameters, progress: undefined });

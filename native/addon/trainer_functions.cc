@@ -20,7 +20,15 @@ std::vector<ParameterSetting> to_settings(const Napi::Value& value) {
     setting.learning_rate_scale = to_number(object.Get("learningRateScale"), "learningRateScale");
     setting.decay_scale = to_number(object.Get("decayScale"), "decayScale");
     const Napi::Object initialization = to_object(object.Get("initialization"), "initialization");
-    setting.initialization = to_initialization(initialization.Get("kind"), initialization.Get("scale"));
+    if (initialization.Has("values")) {
+      setting.initial_values = to_floats(initialization.Get("values"), "values");
+      if (static_cast<std::int64_t>(setting.initial_values.size()) != count_elements(setting.shape))
+        throw Error(kErrorShape, setting.name +
+                                     ": expected as many initial values as the parameter has elements, got " +
+                                     std::to_string(setting.initial_values.size()));
+    } else {
+      setting.initialization = to_initialization(initialization.Get("kind"), initialization.Get("scale"));
+    }
     settings.push_back(std::move(setting));
   }
   return settings;

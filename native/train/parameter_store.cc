@@ -177,6 +177,8 @@ void ParameterStore::fill(const Entry& entry, ParameterPart part, float* device_
                                         ", the checkpoint has " + describe_shape(tensor.entry->shape));
     widen_to_float(tensor.entry->dtype, tensor.data, values.data(), values.size());
     source_.checkpoint->release_pages(stored);
+  } else if (const std::vector<float>& given = entry.setting->initial_values; !given.empty()) {
+    values = given;
   } else {
     // Each parameter has a stream of random numbers of its own, whatever order the towers ask in.
     const auto stream = static_cast<std::uint64_t>(setting_index_.at(name));

@@ -27,6 +27,7 @@ struct ParameterSetting {
   double learning_rate_scale = 1;
   double decay_scale = 0;  // of the weight decay; 0 for parameters that do not decay
   Initialization initialization;
+  std::vector<float> initial_values;  // instead of `initialization`, unless empty: as many as `shape` has elements
 };
 
 // Where parameters start from.

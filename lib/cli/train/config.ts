@@ -143,6 +143,15 @@ const training = section(
     microBatches: count,
     checkpointing: boolean,
     seed: integer(0),
+    initialization: section(
+      {},
+      {
+        logitScale: number,
+        logitBias: number,
+        visionPositions: oneOf('normal', 'sincos2d'),
+        positionTemperature: number,
+      },
+    ),
     ema: section({ decay: number }, {}),
     frozen: oneOrMore(pattern),
     groups: list(section({ match: oneOrMore(pattern) }, { learningRateScale: number, weightDecayScale: number })),
@@ -345,8 +354,8 @@ export class TrainConfig {
       cacheBytes: _cache,
       ...order
     } = data;
-    const { schedule, ema, frozen, groups } = training;
-    const plain = { model, data: order, training: { optimizer, seed, schedule, ema, frozen, groups } };
+    const { schedule, ema, frozen, groups, initialization } = training;
+    const plain = { model, data: order, training: { optimizer, seed, initialization, schedule, ema, frozen, groups } };
     const text = JSON.stringify(plain, (_, value: unknown) => (value instanceof RegExp ? String(value) : value));
     return JSON.parse(text) as { [key: string]: JsonValue };
   }
