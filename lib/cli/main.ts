@@ -45,8 +45,8 @@ Examples:
   siglip2 embed photos --out photos.npy --model ${exampleModel}
   siglip2 train config.yaml --out runs/first
 
-A model is a folder in Hugging Face layout or a hub id, which is downloaded on first use. Without --model it is the
-packaged model, a small one of emoji pictures, which this version does not carry yet.
+A model is a folder in Hugging Face layout or a hub id, which is downloaded on first use. Without --model it is a small
+one of emoji pictures, which comes with the package.
 Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command line.`,
   );
 }

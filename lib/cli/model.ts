@@ -62,7 +62,7 @@ function packagedModel(terminal: Terminal): string {
   if (!existsSync(path.join(defaultModel, 'config.json')))
     throw new SiglipError(
       'ERR_SIGLIP_CHECKPOINT',
-      `no model is named, and the package has none of its own in ${JSON.stringify(defaultModel)}: name one with --model, such as ${exampleModel}`,
+      `the model that comes with the package is not at ${JSON.stringify(defaultModel)}: install the package again, or name a model`,
       { details: { folder: defaultModel } },
     );
   terminal.notice(`using the packaged emoji model; for photographs: --model ${exampleModel}`);

@@ -2,10 +2,9 @@ import path from 'node:path';
 import loader from '../native-loader.cjs';
 
 /**
- * The folder of the model that is to come with the package, which this version does not carry yet: a small multilingual
- * NaFlex model of emoji pictures, for trying things out and for tests, with nothing to download. Pass it to
- * `Siglip2.load`. It knows drawings of single things and short texts, no photographs and no sentences;
- * `google/siglip2-base-patch16-naflex` knows those.
+ * The folder of the model that comes with the package: a small multilingual NaFlex model of emoji pictures, for trying
+ * things out and for tests, with nothing to download. Pass it to `Siglip2.load`. It knows drawings of single things and
+ * short texts, no photographs and no sentences; `google/siglip2-base-patch16-naflex` knows those.
  *
  * It was trained with fewer patches than the 256 that `maxPatches` defaults to: pass
  * `maxPatches: model.config.vision.numPatches` to calls that take pictures.

@@ -5,6 +5,7 @@
  *   --style STYLE    default fluent, the drawings that nothing was trained on and nothing chosen by; openmoji for choosing
  *   --trained A,B    styles that the pixel neighbour knows; default all training styles
  *   --patches N      of a picture at most; default the model's own number
+ *   --dtype DTYPE    float32 (default), bfloat16 or int8: what the model computes in
  *   --json FILE      writes every number to a file
  *   --write FILE     puts the tables between <!-- evaluation --> and <!-- end of evaluation --> of a Markdown file
  *
@@ -29,6 +30,7 @@ const { values: options } = parseArgs({
     style: { type: 'string', default: 'fluent' },
     trained: { type: 'string', default: stylesFor('training').join(',') },
     patches: { type: 'string' },
+    dtype: { type: 'string', default: 'float32' },
     json: { type: 'string' },
     write: { type: 'string' },
   },
@@ -44,6 +46,7 @@ const count = gallery.keys.length;
 
 const results = {
   style: options.style,
+  dtype: options.dtype,
   pictures: count,
   chance: chance(
     count,
@@ -83,7 +86,7 @@ async function measureNeighbour(trained) {
 }
 
 async function measureModel(folder) {
-  const model = await Siglip2.load(folder);
+  const model = await Siglip2.load(folder, { dtype: options.dtype });
   try {
     const images = await model.embedImages(gallery.images, {
       maxPatches: Number(options.patches ?? model.config.vision.numPatches),

@@ -72,7 +72,7 @@ it('is missed with a clear error', async () => {
   const result = await siglip2(['search', 'a cat', '--in', coffee], { packageRoot });
   expect(result).toMatchObject({ code: 1, stdout: '' });
   expect(result.stderr).toMatch(
-    /^error ERR_SIGLIP_CHECKPOINT: no model is named, and the package has none of its own in ".*\/models\/siglip2-emoji": name one with --model/,
+    /^error ERR_SIGLIP_CHECKPOINT: the model that comes with the package is not at ".*\/models\/siglip2-emoji": install the package again/,
   );
   expect(result.stderr).toMatch(/\ntry: --model takes a folder .*\n$/);
 });
