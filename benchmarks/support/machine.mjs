@@ -44,8 +44,9 @@ function familyAndModel() {
   }
 }
 
-/** The commit that was measured; `+` when a tracked file differs from it. */
+/** The commit that was measured; `+` when a tracked file differs from it. SIGLIP2_COMMIT names it where there is no git. */
 function commit() {
+  if (process.env.SIGLIP2_COMMIT) return process.env.SIGLIP2_COMMIT;
   try {
     const git = (...args) =>
       execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });

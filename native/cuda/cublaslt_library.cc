@@ -1,5 +1,7 @@
 #include "cuda/cublaslt_library.h"
 
+#include <cstdlib>
+#include <cstring>
 #include <type_traits>
 
 #if defined(_WIN32)
@@ -39,6 +41,11 @@ struct Opened {
   std::string notice;
 
   Opened() {
+    const char* const wanted = std::getenv("SIGLIP2_CUBLASLT");
+    if (wanted != nullptr && std::strcmp(wanted, "0") == 0) {
+      notice = "cuBLASLt is turned off by SIGLIP2_CUBLASLT=0: matrix products run on this package's own kernels";
+      return;
+    }
     void* file = nullptr;
     for (const char* name : kNames)
       if ((file = open_file(name)) != nullptr) break;

@@ -31,7 +31,7 @@ describe('npm run gpu', () => {
     const parts = (stdout: string) => [...stdout.matchAll(/^([a-z0-9-]+): /gm)].map(([, part]) => part);
     const sanitizers = ['memcheck', 'racecheck', 'initcheck', 'synccheck'];
     const measured = ['bench-bfloat16', 'bench-float32', 'peers-bfloat16', 'peers-float32'];
-    expect(parts(run('--dry-run').stdout)).toEqual(['test', ...sanitizers, ...measured]);
+    expect(parts(run('--dry-run').stdout)).toEqual(['test-products', 'test-own', ...sanitizers, ...measured]);
     expect(parts(run('peers-float32', 'sanitize', '--dry-run').stdout)).toEqual([...sanitizers, 'peers-float32']);
     const other = run('fly');
     expect(other.status).toBe(2);

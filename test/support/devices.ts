@@ -24,6 +24,8 @@ export const testDevice = requested as TestDevice;
  * SIGLIP2_TEST_SHAPES=small.
  */
 export const emulated = testDevice === 'simt' || process.env.SIGLIP2_TEST_SHAPES === 'small';
+/** Whether products may run on cuBLASLt: it rounds biases and its GELU is an approximation, and batches of other sizes have other sums. */
+export const vendorProducts = testDevice === 'cuda' && process.env.SIGLIP2_CUBLASLT !== '0';
 /** What the device under test computes in. */
 export const activationTypes: readonly ActivationType[] = testDevice === 'cpu' ? ['float32'] : ['float32', 'bfloat16'];
 

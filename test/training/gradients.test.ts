@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { Siglip2, type TensorData } from '../../lib/index.js';
 import { Trainer, type TrainerOptions, type TrainingBatch } from '../../lib/training/index.js';
-import { emulated, modelTypes, testDevice } from '../support/devices.js';
+import { emulated, modelTypes, testDevice, vendorProducts } from '../support/devices.js';
 import { checkpointFolder, readGolden, type StoredTensor } from '../support/golden.js';
 import { readInputs, tensorOf } from '../support/golden-inputs.js';
 
@@ -128,7 +128,8 @@ describe.each(names)('gradients of %s', (name) => {
         expect(
           distance(data, all.gradients.get(parameter)?.data ?? [], scaleOf(all.gradients, parameter)),
           parameter,
-        ).toBeLessThan(1e-6);
+          // cuBLASLt may sum what is left of the products in another order.
+        ).toBeLessThan(vendorProducts ? 1e-5 : 1e-6);
     }
   });
 });

@@ -248,12 +248,13 @@ describe.skipIf(emulated)('a step with lists of positives', () => {
     const [one, same, many, more] = [await bytes(1), await bytes(8), await bytes(64), await bytes(120)];
     expect(await bytes()).toBe(same);
     expect(one).toBeLessThan(same);
-    expect(same).toBeLessThan(many / 3);
+    // 56 texts more take several times what 7 take. Beside them there are images and, on a GPU, scratch memory of products.
+    expect(many - same).toBeGreaterThan(4 * (same - one));
     // 56 texts take what 56 texts take.
     expect((more - many) / (many - same)).toBeCloseTo(1, 1);
     // In micro-batches of one image there are eight texts.
     using cut = await tinyTrainer({ microBatchSize: 1 });
-    expect((await cut.memory({ examples: 8, maxPatches: 16, texts: 64 })).activationBytes).toBeLessThan(many / 3);
+    expect((await cut.memory({ examples: 8, maxPatches: 16, texts: 64 })).activationBytes).toBeLessThanOrEqual(same);
     await expect(trainer.memory({ examples: 8, texts: 0 })).rejects.toThrow(/batch\.texts: expected an integer from 1/);
   });
 });

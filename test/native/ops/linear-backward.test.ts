@@ -75,8 +75,10 @@ async function expectAgreement(
   const actual = await run(Place.tested(dtype), shape, data, undefined, weightDtype);
   const expected = await run(Place.reference(dtype), shape, data, undefined, weightDtype);
   for (const name of names) {
-    // Gradients of parameters are float32 whatever the activations are.
-    const bound = name === 'gradInput' ? roundedOnce(dtype, 2e-6) : 2e-6;
+    // Gradients of parameters are float32 whatever the activations are. Tensor cores cut sums off instead of rounding
+    // them: half a unit in the last place, always downwards, for each 16 rows.
+    const cut = testDevice === 'cuda' && dtype === 'bfloat16' ? (shape.rows / 16) * 2 ** -24 : 0;
+    const bound = name === 'gradInput' ? roundedOnce(dtype, 2e-6) : 2e-6 + cut;
     // Sums of n random terms are of size √n, but a lone one may be near 0.
     const size = Math.sqrt(name === 'gradInput' ? shape.outputs : shape.rows);
     expect(relativeError(actual[name], expected[name], size), `${name} of ${JSON.stringify(shape)}`).toBeLessThan(
