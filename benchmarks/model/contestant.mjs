@@ -6,7 +6,7 @@ let model;
 
 await answerRequests({
   async load({ checkpoint, tower, threads, device, dtype }) {
-    const options = { towers: [tower], threads, device: device ?? 'auto', dtype: dtype ?? 'auto' };
+    const options = { towers: [tower], threads, device: device ?? 'cpu', dtype: dtype ?? 'auto' };
     model = await Siglip2.load(checkpoint, options);
     return { description: `siglip2, ${model.device}, ${model.dtype}` };
   },

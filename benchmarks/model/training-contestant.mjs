@@ -14,7 +14,7 @@ async function gradients(batch, parameters) {
 }
 
 await answerRequests({
-  async load({ checkpoint, threads, device = 'auto', dtype = 'float32', optimizer, microBatchSize, checkpointing }) {
+  async load({ checkpoint, threads, device = 'cpu', dtype = 'float32', optimizer, microBatchSize, checkpointing }) {
     const model = await Siglip2.load(checkpoint, { threads, device });
     const { learningRate, weightDecay, betas, epsilon, clipNorm } = optimizer;
     trainer = await Trainer.create(model, {

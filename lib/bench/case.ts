@@ -53,7 +53,7 @@ export interface KernelCase {
   bytes(batch: number, size: number, weightSize: number): number;
   /** The batch of the check; the kernel's path must be the same. */
   checkBatch: number;
-  /** Largest error of a bfloat16 result, relative to the root mean square of the output. */
+  /** Largest error of a bfloat16 result, relative to its value or to the root mean square of the output. */
   tolerance: number;
   /** Types of weights that the kernel takes beside float32 activations, on CPUs; absent where all is of one type. */
   weightTypes?: readonly WeightDType[];

@@ -13,7 +13,7 @@ export interface Measurement {
   shape: KernelCase['shape'];
   batch: number;
   dtype: BenchDType;
-  /** Largest error against the double-precision oracle, relative to the root mean square of the output. */
+  /** Largest error against the double-precision oracle, relative to its value or to the root mean square of the output. */
   error: number;
   /** Milliseconds, caches flushed before every run. */
   cold: Summary;
@@ -28,7 +28,7 @@ export interface Measurement {
   samples: { cold: number[]; warm: number[] };
 }
 
-/** Largest errors relative to the root mean square of the output, for types whose error is the same in all kernels. */
+/** Largest errors as {@link relativeError} has them, for types whose error is the same in all kernels. */
 const tolerances = { float32: 1e-3, int8: 0.15 };
 const sizes = { float32: 4, bfloat16: 2, int8: 1 };
 
@@ -38,20 +38,21 @@ function settingsOf(device: Device, dtype: BenchDType): CaseSettings {
 }
 
 /**
- * The largest difference between two outputs, relative to the root mean square of the expected one.
+ * The largest difference between two outputs, each relative to the expected value or to the root mean square of all of
+ * them, whichever is larger: what is rounded to a type is off by a share of itself.
  * @throws Error when a value is not finite, or all are 0, which compares with anything
  */
 function relativeError(name: string, actual: Float32Array, expected: Float32Array): number {
-  let squares = 0;
+  const squares = expected.reduce((sum, value) => sum + value * value, 0);
+  if (squares === 0) throw new Error(`${name}: all expected values are 0`);
+  const usual = Math.sqrt(squares / expected.length);
   let worst = 0;
   for (let i = 0; i < expected.length; i++) {
     const [a, b] = [actual[i] as number, expected[i] as number];
     if (!Number.isFinite(a)) throw new Error(`${name}: output ${i} is ${a}, expected ${b}`);
-    squares += b * b;
-    worst = Math.max(worst, Math.abs(a - b));
+    worst = Math.max(worst, Math.abs(a - b) / Math.max(usual, Math.abs(b)));
   }
-  if (squares === 0) throw new Error(`${name}: all expected values are 0`);
-  return worst / Math.sqrt(squares / expected.length);
+  return worst;
 }
 
 /** Compares a case with the oracle at its small batch; returns the largest relative error. */

@@ -127,8 +127,8 @@ export async function l2Normalize(
 
 /**
  * The same values in another element type, rounded to nearest, ties to even.
- * @param args input [rows, columns], float32 or bfloat16; dtype `float32` or `bfloat16`
- * @returns output [rows, columns]
+ * @param args input of any shape, float32 or bfloat16; dtype `float32` or `bfloat16`
+ * @returns output of the input's shape
  */
 export async function convert(
   args: { input: Tensor; dtype: ActivationDType } & KernelOptions,

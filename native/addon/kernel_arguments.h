@@ -55,6 +55,11 @@ class KernelArguments {
     const DType dtype = from_handle<Tensor>(object_.Get(name), name)->dtype;
     return tensor(name, rank, dtype == DType::kBFloat16 ? dtype : DType::kFloat32);
   }
+  // The same in any shape of at least one dimension.
+  TensorPointer free_activation(const char* name) {
+    const std::size_t rank = from_handle<Tensor>(object_.Get(name), name)->shape.size();
+    return free_activation(name, rank == 0 ? 1 : rank);
+  }
   // The same, with one type for all activations of the call.
   TensorPointer activation(const char* name, std::size_t rank) {
     TensorPointer found = activation_type_ ? tensor(name, rank, *activation_type_) : free_activation(name, rank);

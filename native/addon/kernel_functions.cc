@@ -122,11 +122,11 @@ Napi::Value run_rowwise(const Napi::CallbackInfo& info) {
   });
 }
 
-// convert({ input [rows, columns], dtype }): output, the same values in another type
+// convert({ input of any shape, dtype }): output, the same values in another type
 Napi::Value run_convert(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.free_activation("input", 2);
+    const auto input = arguments.free_activation("input");
     const DType dtype = to_dtype(arguments.get("dtype"));
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const auto output = new_tensor(device, input->shape, dtype);

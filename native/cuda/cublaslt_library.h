@@ -50,10 +50,15 @@ inline constexpr std::uint32_t kEpilogueGeluBias = 36;
 
 // cublasLtMatmulPreferenceAttributes_t
 inline constexpr int kMaxWorkspaceBytes = 1;
+inline constexpr int kReductionSchemes = 3;
 inline constexpr int kMinAlignmentA = 5;
 inline constexpr int kMinAlignmentB = 6;
 inline constexpr int kMinAlignmentC = 7;
 inline constexpr int kMinAlignmentD = 8;
+
+// cublasLtReductionScheme_t, a mask: where parts of a sum meet that several blocks have computed. Without a bit there
+// is one part; the other schemes add parts in the type of the output.
+inline constexpr std::uint32_t kReduceInComputeType = 2;
 
 struct Library {
   int (*create)(Handle*);

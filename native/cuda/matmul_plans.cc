@@ -121,6 +121,8 @@ MatmulPlans::PlanPointer MatmulPlans::make(const MatmulArgs& args, const void* b
     good = good && library_->preference_set(preference, attribute, &value, sizeof(value)) == cublaslt::kSuccess;
   };
   prefer(cublaslt::kMaxWorkspaceBytes, static_cast<std::uint64_t>(workspace_bytes()));
+  // Parts of sums are not rounded to bfloat16 before they are added.
+  if (args.d.dtype == DType::kBFloat16) prefer(cublaslt::kReductionSchemes, cublaslt::kReduceInComputeType);
   prefer(cublaslt::kMinAlignmentA, alignment_of(args.b.data));
   prefer(cublaslt::kMinAlignmentB, alignment_of(args.a.data));
   prefer(cublaslt::kMinAlignmentC, alignment_of(args.c.data == nullptr ? args.d.data : args.c.data));

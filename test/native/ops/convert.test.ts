@@ -30,6 +30,13 @@ describe('convert', () => {
     }
   });
 
+  it.each([[[5]], [[3, 4, 2]], [[2, 0, 7]]])('takes shape %j', async (shape) => {
+    const values = new Random(5).floats(shape.reduce((a, b) => a * b, 1));
+    const { output } = await convert({ input: Tensor.from(values, shape, { device: testDevice }), dtype: 'bfloat16' });
+    expect(output.shape).toEqual(shape);
+    expect(sameBits(await output.read(), rounded(values, 'bfloat16'))).toBe(true);
+  });
+
   it('rounds to nearest, ties to even, and keeps infinities, zeros and NaN', async () => {
     const values = Float32Array.of(
       ...[1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -20, -1 - 2 ** -8],

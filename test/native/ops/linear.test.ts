@@ -5,6 +5,7 @@ import { relativeError } from '../../support/compare.js';
 import {
   type ActivationType,
   activationTypes,
+  bfloat16Rounding,
   draw,
   emulated,
   Place,
@@ -54,7 +55,12 @@ async function run(
 async function expectAgreement(dtype: ActivationType, seed: number, entry: Case): Promise<void> {
   const actual = await run(Place.tested(dtype), seed, entry);
   const expected = await run(Place.reference(dtype), seed, entry);
-  expect(relativeError(actual, expected), JSON.stringify(entry)).toBeLessThan(roundedOnce(dtype, 2e-6));
+  // cuBLASLt rounds the bias to bfloat16 before it is added, and its GELU takes the chip's tanh, of 2⁻¹¹.
+  const vendor =
+    vendorProducts && dtype === 'bfloat16'
+      ? (entry.bias ? bfloat16Rounding : 0) + (entry.activation === 'gelu' ? 2 ** -11 : 0)
+      : 0;
+  expect(relativeError(actual, expected), JSON.stringify(entry)).toBeLessThan(roundedOnce(dtype, 2e-6) + vendor);
 }
 
 /** What weights may be packed in beside float32 activations. */
