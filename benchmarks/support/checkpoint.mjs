@@ -36,6 +36,12 @@ export const sizes = {
   'large-patch16-256': fixed(large, 16, 256),
   'so400m-patch14-384': fixed(so400m, 14, 384),
   'so400m-patch16-naflex': naflex(so400m),
+  // The packaged model.
+  'siglip2-emoji': {
+    type: 'siglip2',
+    vision: { ...tower(192, 768, 6, 3), patch_size: 8, num_patches: 64 },
+    text: { ...tower(192, 768, 2, 3), vocab_size: 16_384, max_position_embeddings: 20, projection_size: 192 },
+  },
   tiny: fixed(tower(64, 96, 2, 2), 16, 64, 128),
 };
 

@@ -46,7 +46,8 @@ function makeCase(name: string, heads: number, headDim: number, tokens: number, 
     // Query, key, value, output; and their gradients. The log-sum-exps, float32.
     bytes: (sequences, size) => sequences * tokens * ((backward ? 8 : 4) * row * size + 4 * heads),
     checkBatch: 2,
-    tolerance: 0.03,
+    // Weights and, backward, slopes are rounded to bfloat16 for the second product.
+    tolerance: backward ? 0.08 : 0.05,
     prepare: (settings) => prepare(settings, heads, headDim, tokens, backward),
   };
 }

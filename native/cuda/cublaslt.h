@@ -1,6 +1,6 @@
 // Matrix products by cuBLASLt, which is opened at run time: machines without it use the kernels of ops/linear.
 //
-//   D = activation(A · Bᵀ + bias + C)      accumulated in float32, without TF32
+//   D = activation(factor · A · Bᵀ + bias + C)      accumulated in float32, without TF32
 //
 //   a     [rows, depth], or [depth, rows] when `a_transposed`          float32 or bfloat16
 //   b     [columns, depth], or [depth, columns] when `b_transposed`    a's type
@@ -30,6 +30,7 @@ struct MatmulArgs {
   bool gelu = false;  // gelu_pytorch_tanh; not together with c
   ConstMatrixView c;
   MatrixView d;
+  float factor = 1;
 };
 
 // Queues the product. False, and nothing is queued, when cuBLASLt is not there or has no algorithm for these arguments;

@@ -155,7 +155,7 @@ bool MatmulPlans::start(const MatmulArgs& args, const void* bias, void* workspac
   const float one = 1;
   const float zero = 0;
   const bool adds = args.c.data != nullptr;
-  return library_->matmul(handle_, plan->description, &one, args.b.data, plan->a, args.a.data, plan->b,
+  return library_->matmul(handle_, plan->description, &args.factor, args.b.data, plan->a, args.a.data, plan->b,
                           adds ? &one : &zero, adds ? args.c.data : args.d.data, plan->c, args.d.data, plan->d,
                           &plan->algorithm, workspace, workspace_bytes(), device_.stream()) == cublaslt::kSuccess;
 }

@@ -22,7 +22,7 @@ auto fields_of(const ConstMatrixView& view) {
 auto fields_of(const Product& product) {
   const MatmulArgs& args = product.args;
   return std::tuple(fields_of(args.a), fields_of(args.b), args.a_transposed, args.b_transposed, args.bias, args.gelu,
-                    fields_of(args.c), fields_of(args.d), product.bias, product.workspace);
+                    fields_of(args.c), fields_of(args.d), args.factor, product.bias, product.workspace);
 }
 
 }  // namespace

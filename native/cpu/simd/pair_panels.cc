@@ -119,6 +119,19 @@ SIGLIP2_INLINE void pack_columns(const float* source, std::int64_t stride, std::
   }
 }
 
+template <typename Join>
+SIGLIP2_INLINE void join_rows(float* panel, std::int64_t depth, std::int64_t units, const Join& join) {
+  const std::int64_t whole = depth / 2;
+  for (std::int64_t unit = 0; unit < units; ++unit) {
+    const float* const first = panel + 2 * unit * kTileColumns;
+    SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      const Vec upper = 2 * unit < depth ? load(first + v * kLanes) : zero();
+      const Vec lower = unit < whole ? load(first + kTileColumns + v * kLanes) : zero();
+      store(panel + unit * kTileColumns + v * kLanes, join(upper, lower));
+    }
+  }
+}
+
 }  // namespace
 
 void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
@@ -158,6 +171,13 @@ void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t de
   if (pair_format().row_words == 1) return pack_columns(source, stride, depth, columns, panels, PairConverter());
 #endif
   pack_columns(source, stride, depth, columns, panels, PairRounder());
+}
+
+void join_panel_rows(float* panel, std::int64_t depth, std::int64_t units) {
+#if defined(SIGLIP2_ISA_avx512)
+  if (pair_format().row_words == 1) return join_rows(panel, depth, units, PairConverter());
+#endif
+  join_rows(panel, depth, units, PairRounder());
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

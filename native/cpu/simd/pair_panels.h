@@ -16,4 +16,8 @@ void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::in
 void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                        float* panels);
 
+// Joins the `depth` rows of one panel, [depth][kTileColumns] of float32, in place into such a panel for `b`: [units]
+// [kTileColumns], with zeros from the last row on.
+void join_panel_rows(float* panel, std::int64_t depth, std::int64_t units);
+
 }  // namespace siglip2::SIGLIP2_ISA

@@ -103,6 +103,10 @@ void use_pair_products(ProductMethod method) {
   prepare_matrix_unit(method);
 }
 
+ProductMethod pair_product_method() {
+  return pair_method;
+}
+
 const TileFormat& pair_format() {
   if (uses_matrix_unit(pair_method)) return kMatrixUnitFormat;
   return pair_method == ProductMethod::kDot ? kDotFormat : kConvertedFormat;

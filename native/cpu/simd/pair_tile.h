@@ -17,6 +17,8 @@ namespace siglip2::SIGLIP2_ISA {
 // What this build's machine has and is to use; set before any other function is called.
 void use_pair_products(cpu::ProductMethod method);
 
+cpu::ProductMethod pair_product_method();
+
 // How rows and pairs of columns are packed.
 const TileFormat& pair_format();
 

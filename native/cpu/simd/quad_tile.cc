@@ -148,6 +148,10 @@ void use_quad_products(ProductMethod method) {
   prepare_matrix_unit(method);
 }
 
+ProductMethod quad_product_method() {
+  return quad_method;
+}
+
 const TileFormat& quad_format() {
   if (uses_matrix_unit(quad_method)) return kMatrixUnitFormat;
   return quad_method == ProductMethod::kDot ? kDotFormat : kWidenedFormat;

@@ -25,6 +25,8 @@ inline constexpr std::int64_t kQuadTailRows = 2;
 // What this build's machine has and is to use; set before any other function is called.
 void use_quad_products(cpu::ProductMethod method);
 
+cpu::ProductMethod quad_product_method();
+
 // How rows and quads of columns are packed.
 const TileFormat& quad_format();
 

@@ -19,6 +19,7 @@
 //   add_half_products(sum, a, b)          sum + the products of lower and of upper halves, 32-bit integers
 //   int_to_float(v) subtract_int(a, b)    of 32-bit integers
 //   a + b, a - b, a * b, a / b, sqrt(v)   correctly rounded
+//   reciprocal(v)                         1/v to one unit in the last place, for v from 2⁻¹²⁶ to 2¹²⁶
 //   multiply_add(a, b, c)                 a·b + c, rounded once where the machine has a fast instruction for it
 //   fused_multiply_add(a, b, c)           a·b + c with an exact product, on every machine
 //   max(a, b) min(a, b)                   b when either is NaN

@@ -88,6 +88,16 @@ SIGLIP2_INLINE Vec gelu_tanh(Vec z) {
   return numerator / (broadcast(1.0f) + decay);
 }
 
+// gelu_tanh to some 2e-7 of the largest result, in half the operations: e^−|2u| as it comes, and no division.
+SIGLIP2_INLINE Vec gelu_tanh_short(Vec z) {
+  const Vec magnitude = max(broadcast(-11.6f), min(z, zero() - z));  // −|z|
+  const Vec square = magnitude * magnitude;
+  // −|2u|·log₂e
+  const Vec exponent = magnitude * multiply_add(broadcast(0.10294324f), square, broadcast(2.3022082f));
+  const Vec decay = exp2_nonpositive(exponent);
+  return select_negative(z, magnitude * decay, z) * reciprocal(broadcast(1.0f) + decay);
+}
+
 // The derivative of gelu_tanh to some 1e-7 in absolute terms; 0 at −∞, 1 at +∞. With m = |z|, d = e^−2u(m), s = 1/(1 +
 // d) and k = m·2u′(m)·s it is s + k·ds for z ≥ 0 and ds − k·ds below, which neither overflows nor subtracts nearly
 // equal numbers but at its zero near −0.75.

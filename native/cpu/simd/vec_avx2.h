@@ -118,6 +118,9 @@ SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
 SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
   return {_mm256_div_ps(a.value, b.value)};
 }
+SIGLIP2_INLINE Vec reciprocal(Vec v) {
+  return broadcast(1.0f) / v;
+}
 SIGLIP2_INLINE Vec sqrt(Vec v) {
   return {_mm256_sqrt_ps(v.value)};
 }

@@ -114,6 +114,11 @@ SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
 SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
   return {_mm512_div_ps(a.value, b.value)};
 }
+// A division takes 16 cycles.
+SIGLIP2_INLINE Vec reciprocal(Vec v) {
+  const __m512 guess = _mm512_maskz_rcp14_ps(kAllLanes, v.value);
+  return {_mm512_mul_ps(guess, _mm512_fnmadd_ps(v.value, guess, _mm512_set1_ps(2.0f)))};
+}
 SIGLIP2_INLINE Vec sqrt(Vec v) {
   return {_mm512_maskz_sqrt_ps(kAllLanes, v.value)};
 }

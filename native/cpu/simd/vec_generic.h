@@ -147,6 +147,9 @@ SIGLIP2_INLINE Vec operator*(Vec a, Vec b) {
 SIGLIP2_INLINE Vec operator/(Vec a, Vec b) {
   return {a.value / b.value};
 }
+SIGLIP2_INLINE Vec reciprocal(Vec v) {
+  return broadcast(1.0f) / v;
+}
 SIGLIP2_INLINE Vec sqrt(Vec v) {
   for (int i = 0; i < kLanes; ++i)
     v.value[i] = __builtin_sqrtf(v.value[i]);

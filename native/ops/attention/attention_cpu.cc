@@ -13,8 +13,7 @@
 // lengths alone, so results do not depend on the tasks.
 //
 // With products in bfloat16 both are products of cpu/simd/pair_tile.h: depths, which are head_dim and keys, lie in
-// pairs (attention_panels.h), values are transposed first, and a group's weights are rounded and joined where the
-// scores were.
+// pairs (cpu/simd/pair_panels.h), and a group's weights are rounded and joined where the scores were.
 //
 // Floor: 2·head_dim multiply-adds, twice the rate in bfloat16 where the machine has it, and one exponential a score.
 #include "ops/attention/attention.h"
@@ -24,6 +23,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/pair_panels.h"
 #include "cpu/simd/pair_tile.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
@@ -76,14 +76,13 @@ struct Layout {
 
 // A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
 struct Scratch {
-  float* key;         // rows of the tile, of head_units
-  float* value;       // features as rows of the tile, of key_units
-  float* transposed;  // [head_dim][keys], of values, with products in bfloat16
-  float* scores;      // [keys][kTileColumns]
-  float* query;       // [groups][query_rows][kTileColumns]
-  float* output;      // [groups][output_rows][kTileColumns]
-  float* most;        // [groups][kTileColumns]
-  float* total;       // [groups][kTileColumns]
+  float* key;     // rows of the tile, of head_units
+  float* value;   // features as rows of the tile, of key_units
+  float* scores;  // [keys][kTileColumns]
+  float* query;   // [groups][query_rows][kTileColumns]
+  float* output;  // [groups][output_rows][kTileColumns]
+  float* most;    // [groups][kTileColumns]
+  float* total;   // [groups][kTileColumns]
 };
 
 // Returns how many floats the parts take; with memory == nullptr only that.
@@ -98,7 +97,6 @@ std::int64_t divide_scratch(const Layout& layout, std::int64_t groups, float* me
   const std::int64_t row_words = layout.format.row_words;
   scratch.key = take(Layout::tiled(layout.format, keys) * layout.head_units * row_words + kLanes);
   scratch.value = take(layout.output_rows * layout.key_units(keys) * row_words + kLanes);
-  scratch.transposed = take(layout.pairs ? layout.head_dim * keys : 0);
   scratch.scores = take(Layout::tiled(layout.format, keys) * kTileColumns);
   scratch.query = take(groups * layout.query_rows * kTileColumns);
   scratch.output = take(groups * layout.output_rows * kTileColumns);
@@ -126,8 +124,7 @@ void pack_keys(const AttentionArgs& args, const Layout& layout, const Task& task
   const float* const value = args.value.as<float>() + row * args.value.stride + column;
   if (layout.pairs) {
     pack_pair_rows(key, args.key.stride, count, head_dim, scratch.key);
-    transpose_rows(value, args.value.stride, count, head_dim, scratch.transposed, count);
-    pack_pair_rows(scratch.transposed, count, head_dim, count, scratch.value);
+    pack_transposed_pair_rows(value, args.value.stride, count, head_dim, head_dim, scratch.value);
   } else {
     pack_rows(key, args.key.stride, count, head_dim, scratch.key);
     pack_features(value, args.value.stride, count, head_dim, scratch.value);
@@ -144,7 +141,7 @@ void pack_queries(const AttentionArgs& args, const Layout& layout, const Task& t
     float* const panel = scratch.query + first * layout.query_rows;
     pack_columns(query + first * args.query.stride, args.query.stride, smaller(kTileColumns, task.queries - first),
                  args.head_dim, args.scale * kLog2E, panel);
-    if (layout.pairs) join_pairs(panel, args.head_dim, layout.head_units);
+    if (layout.pairs) join_panel_rows(panel, args.head_dim, layout.head_units);
   }
 }
 
@@ -171,9 +168,17 @@ void mask_future(float* scores, std::int64_t first_key, std::int64_t count, std:
 void soften(float* scores, std::int64_t count, GroupState& state) {
   for (int v = 0; v < kTileVectors; ++v) {
     float* const column = scores + v * kLanes;
-    Vec most = state.most[v];
-    for (std::int64_t j = 0; j < count; ++j)
-      most = max(most, load(column + j * kTileColumns));
+    // Several at a time: one after the other would wait for each other.
+    Vec largest[4] = {state.most[v], state.most[v], state.most[v], state.most[v]};
+    std::int64_t key = 0;
+    for (; key + 4 <= count; key += 4) {
+      SIGLIP2_UNROLL for (int i = 0; i < 4; ++i) {
+        largest[i] = max(largest[i], load(column + (key + i) * kTileColumns));
+      }
+    }
+    for (; key < count; ++key)
+      largest[0] = max(largest[0], load(column + key * kTileColumns));
+    const Vec most = max(max(largest[0], largest[1]), max(largest[2], largest[3]));
     Vec sum = zero();
     for (std::int64_t j = 0; j < count; ++j) {
       const Vec weight = exp2_nonpositive(load(column + j * kTileColumns) - most);
@@ -223,7 +228,7 @@ void attend(const AttentionArgs& args, const Layout& layout, const Task& task, s
     }
   }
   const std::int64_t units = layout.key_units(keys);
-  if (layout.pairs) join_pairs(scratch.scores, keys, units);
+  if (layout.pairs) join_panel_rows(scratch.scores, keys, units);
   const std::int64_t value_words = layout.key_units(packed_keys) * row_words;
   for (std::int64_t i = 0; i < layout.head_dim; i += height) {
     layout.multiply(layout.head_dim - i, {scratch.value + i * value_words, scratch.scores, units,

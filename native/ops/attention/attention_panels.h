@@ -31,39 +31,6 @@ inline void pack_columns(const float* source, std::int64_t stride, std::int64_t 
   }
 }
 
-// Turns `panel`, one of pack_columns with `count` values, into the pairs that cpu/simd/pair_tile.h multiplies, rounded
-// to bfloat16, [units][kTileColumns], with zeros from the last value on: in place, for at least ⌈count/2⌉ units.
-inline void join_pairs(float* panel, std::int64_t count, std::int64_t units) {
-  for (int v = 0; v < kTileVectors; ++v) {
-    float* const column = panel + v * kLanes;
-    for (std::int64_t unit = 0; unit < units; ++unit) {
-      const auto value = [&](std::int64_t i) __attribute__((always_inline)) {
-        return i < count ? round_to_bfloat16(load(column + i * kTileColumns)) : zero();
-      };
-      store(column + unit * kTileColumns, join_pair(value(2 * unit), value(2 * unit + 1)));
-    }
-  }
-}
-
-// The transpose of `rows` rows of `count` values: [count][target_stride].
-inline void transpose_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count,
-                           float* target, std::int64_t target_stride) {
-  for (std::int64_t row = 0; row < rows; row += kLanes) {
-    const std::int64_t lanes = rows - row < kLanes ? rows - row : kLanes;
-    for (std::int64_t i = 0; i < count; i += kLanes) {
-      const int left = static_cast<int>(count - i < kLanes ? count - i : kLanes);
-      Vec square[kLanes];
-      SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
-        square[lane] = lane < lanes ? load_first(source + (row + lane) * stride + i, left) : zero();
-      }
-      transpose(square);
-      SIGLIP2_UNROLL for (int j = 0; j < kLanes; ++j) {
-        if (j < left) store_first(target + (i + j) * target_stride + row, square[j], static_cast<int>(lanes));
-      }
-    }
-  }
-}
-
 // Lays `rows` rows of `count` values out as `a` of the tile with values as its rows: [⌈count/kTileRows⌉][rows]
 // [kTileRows], with anything beyond the last value.
 inline void pack_features(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count,

@@ -7,6 +7,11 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
+// GELU of the sums of a product with weights of a type: where operands are rounded anyway, the short one.
+SIGLIP2_INLINE Vec gelu_after_product(DType weights, Vec x) {
+  return weights == DType::kFloat32 ? gelu_tanh(x) : gelu_tanh_short(x);
+}
+
 // One tile's sums [rows][kTileColumns], with bias, activation and residual, to the output from `first_row` and
 // `first_column` on.
 inline void finish_tile(const LinearArgs& args, const float* sums, std::int64_t first_row, std::int64_t rows,
@@ -19,7 +24,7 @@ inline void finish_tile(const LinearArgs& args, const float* sums, std::int64_t 
     const Vec bias = args.bias != nullptr ? load_first(args.bias + column, lanes) : zero();
     for (std::int64_t i = 0; i < rows; ++i) {
       Vec x = load(sums + i * kTileColumns + v * kLanes) + bias;
-      if (args.activation == Activation::kGeluTanh) x = gelu_tanh(x);
+      if (args.activation == Activation::kGeluTanh) x = gelu_after_product(args.weight.dtype, x);
       if (args.residual.data != nullptr) {
         const float* const residual = args.residual.as<float>() + (first_row + i) * args.residual.stride + column;
         x = x + (lanes == kLanes ? load(residual) : load_first(residual, lanes));
@@ -33,5 +38,16 @@ inline void finish_tile(const LinearArgs& args, const float* sums, std::int64_t 
     }
   }
 }
+
+// Finishes the tiles of rows from `first_row` on; see multiply_panels.
+struct FinishLinear {
+  const LinearArgs& args;
+  std::int64_t first_row;
+
+  void operator()(const float* sums, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
+    finish_tile(args, sums, first_row + row, rows, panel * kTileColumns);
+  }
+  bool in_parts(std::int64_t) const { return true; }
+};
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -40,10 +40,7 @@ void multiply_block(const LinearArgs& args, const PackedShape& shape, const Bloc
   pack_input_rows(args.weight.dtype, args.input.as<float>() + block.first_row * args.input.stride, args.input.stride,
                   args.weight.in_features, rows);
   const MatrixUnitScope matrix_unit(args.weight.dtype != DType::kFloat32);
-  multiply_panels(args.weight, rows, block.first_panel, block.panels, scratch,
-                  [&](const float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
-                    finish_tile(args, sums, block.first_row + row, count, panel * kTileColumns);
-                  });
+  multiply_panels(args.weight, rows, block.first_panel, block.panels, scratch, FinishLinear{args, block.first_row});
 }
 
 }  // namespace

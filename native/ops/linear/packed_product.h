@@ -8,18 +8,12 @@
 
 #include "cpu/simd/matrix_unit.h"
 #include "ops/linear/linear.h"
+#include "ops/linear/overlapped_product.h"
 #include "ops/linear/packed_weight.h"
 
 namespace siglip2::SIGLIP2_ISA {
 
 inline constexpr std::int64_t kGroupPanels = 128 / kTileColumns;
-
-// Rows packed for a product: `panels` as the format says, and in int8 the scale of each.
-struct PackedRows {
-  float* panels;
-  float* scales;
-  std::int64_t rows;
-};
 
 // Rows, rounded up to whole tiles.
 SIGLIP2_INLINE std::int64_t tiled_rows(const PackedShape& shape, std::int64_t rows) {
@@ -70,11 +64,25 @@ inline void prefetch_part(const float* panel, std::int64_t units, std::int64_t i
 }
 
 // Calls finish(sums, first row, rows, panel) for every tile of panels [first_panel, first_panel + panels): its complete
-// sums, float32 [rows][kTileColumns], while they are in the L1 cache. `sums` has sums_floats of the rows. Within a
+// sums, float32 [rows][kTileColumns], while they are in the L1 cache. `sums` has sums_floats of the rows. Matrix units
+// have a way of their own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel). Within a
 // MatrixUnitScope.
 template <typename Finish>
 void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::int64_t first_panel, std::int64_t panels,
                      float* sums, const Finish& finish) {
+#if defined(SIGLIP2_MATRIX_UNIT)
+  const bool pairs = weight.dtype == DType::kBFloat16;
+  if (pairs || weight.dtype == DType::kInt8) {
+    const auto multiply = [&](auto unit) {
+      using Unit = decltype(unit);
+      pairs ? multiply_panels_overlapped<Unit, Element::kPair>(weight, input, first_panel, panels, sums, finish)
+            : multiply_panels_overlapped<Unit, Element::kQuad>(weight, input, first_panel, panels, sums, finish);
+    };
+    const cpu::ProductMethod method = pairs ? pair_product_method() : quad_product_method();
+    if (method == cpu::ProductMethod::kMatrixUnit) return multiply(Registers());
+    if (method == cpu::ProductMethod::kEmulatedMatrixUnit) return multiply(EmulatedRegisters());
+  }
+#endif
   const PackedShape shape = PackedShape::of(weight.in_features, weight.dtype);
   const std::int64_t height = shape.format.rows, row_words = shape.format.row_words;
   const std::int64_t units = shape.units, block_units = shape.units_of_block();

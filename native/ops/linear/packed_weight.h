@@ -36,4 +36,11 @@ struct PackedShape {
   }
 };
 
+// Rows packed for a product: `panels` as the format says, and in int8 the scale of each.
+struct PackedRows {
+  float* panels;
+  float* scales;
+  std::int64_t rows;
+};
+
 }  // namespace siglip2::SIGLIP2_ISA

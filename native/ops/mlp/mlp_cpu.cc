@@ -69,7 +69,7 @@ void pack_rows_of(const MlpArgs& args, const Layout& layout, std::int64_t first_
   }
 }
 
-// One finished tile of fc1, whose sums are overwritten, to the packed rows of fc2.
+// One finished tile of fc1, or rows of one, whose sums are overwritten, to the packed rows of fc2.
 void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, std::int64_t row, std::int64_t rows,
                       std::int64_t panel, float* scratch) {
   const std::int64_t first = panel * kTileColumns, left = args.fc1.out_features - first;
@@ -81,7 +81,7 @@ void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, st
     const Vec bias = args.fc1_bias != nullptr ? load_first(args.fc1_bias + first + v * kLanes, present) : zero();
     for (std::int64_t i = 0; i < rows; ++i) {
       float* const values = sums + i * kTileColumns + v * kLanes;
-      store(values, gelu_tanh(load(values) + bias));
+      store(values, gelu_after_product(args.fc1.dtype, load(values) + bias));
     }
   }
   if (layout.hidden_stride != 0) {
@@ -91,9 +91,12 @@ void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, st
                   static_cast<std::size_t>(columns) * sizeof(float));
     return;
   }
+  // Rows of a matrix unit's tile lie one after the other, and may come in parts.
   const std::int64_t row_words = layout.fc2.format.row_words, height = layout.fc2.format.rows;
-  const std::int64_t first_unit = first / layout.fc2.values_of_unit;
-  float* const target = scratch + layout.hidden + (row * layout.fc2.units + first_unit * height) * row_words;
+  const std::int64_t first_unit = first / layout.fc2.values_of_unit, within = row % height;
+  float* const target = scratch + layout.hidden +
+                        ((row - within) * layout.fc2.units + first_unit * height) * row_words +
+                        within * layout.fc2.format.step;
   if (columns == kTileColumns && left > kTileColumns)
     return pack_input_rows(args.fc2.dtype, sums, kTileColumns, columns, {target, nullptr, rows});
   // Packing writes a few floats too many, which behind a tile's last panel are the next tile's first.
@@ -103,15 +106,28 @@ void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, st
               static_cast<std::size_t>((layout.fc2.units - first_unit) * height * row_words) * sizeof(float));
 }
 
+// See multiply_panels.
+struct FinishHidden {
+  const MlpArgs& args;
+  const Layout& layout;
+  float* scratch;
+
+  void operator()(float* sums, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
+    pack_hidden_tile(args, layout, sums, row, rows, panel, scratch);
+  }
+  // The last panel's tiles are packed beside their place.
+  bool in_parts(std::int64_t panel) const {
+    return layout.hidden_stride != 0 || (panel + 1) * kTileColumns < args.fc1.out_features;
+  }
+};
+
 void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row, std::int64_t rows, float* scratch) {
   pack_rows_of(args, layout, first_row, rows, scratch);
   const PackedRows input = {scratch + layout.input, scratch + layout.input_scales, rows};
   const PackedRows hidden = {scratch + layout.hidden, scratch + layout.hidden_scales, rows};
   const MatrixUnitScope matrix_unit(args.fc1.dtype != DType::kFloat32);
   multiply_panels(args.fc1, input, 0, divide_up(args.fc1.out_features, kTileColumns), scratch,
-                  [&](float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
-                    pack_hidden_tile(args, layout, sums, row, count, panel, scratch);
-                  });
+                  FinishHidden{args, layout, scratch});
   if (layout.hidden_stride != 0)
     pack_input_rows(args.fc2.dtype, scratch + layout.hidden_rows, layout.hidden_stride, args.fc2.in_features, hidden);
   LinearArgs second;
@@ -120,9 +136,7 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
   second.residual = args.residual;
   second.output = args.output;
   multiply_panels(args.fc2, hidden, 0, divide_up(args.fc2.out_features, kTileColumns), scratch,
-                  [&](const float* sums, std::int64_t row, std::int64_t count, std::int64_t panel) {
-                    finish_tile(second, sums, first_row + row, count, panel * kTileColumns);
-                  });
+                  FinishLinear{second, first_row});
 }
 
 // Rows of a block, in whole tiles: what fits three quarters of the L2 cache, and every thread has as many blocks.

@@ -11,12 +11,12 @@
 //   grad_images = t/n · slopes · texts          of the chunk
 //   grad_texts += t/n · slopesᵀ · images        over the chunk
 //
-// and last the sums of all blocks, in order. Slopes have the type of the inputs. They are from −1 to 1: not divided by
-// n, small ones do not underflow. The chunk is a compromise: its slopes are written and read twice, mostly in the L2,
-// and grad_texts is read and written once for each chunk (n/1024 · 8 · m · width bytes, 9.7 GB at n = m = 32768: 2.3 ms
-// of memory behind 9.4 ms of products). There is no matrix of all pairs: with the parts of grad_images (matrix_sum.cuh)
-// scratch memory is below 90 MB at n = 32768. The workspace in the arguments is not used. Lists of positives go to
-// scratch memory whole.
+// In bfloat16 cuBLASLt makes the gradients' products where it can. And last the sums of all blocks, in order. Slopes
+// have the type of the inputs. They are from −1 to 1: not divided by n, small ones do not underflow. The chunk is a
+// compromise: its slopes are written and read twice, mostly in the L2, and grad_texts is read and written once for each
+// chunk (n/1024 · 8 · m · width bytes, 9.7 GB at n = m = 32768: 2.3 ms of memory behind 9.4 ms of products). There is
+// no matrix of all pairs: with the parts of grad_images (matrix_sum.cuh) scratch memory is below 90 MB at n = 32768.
+// The workspace in the arguments is not used. Lists of positives go to scratch memory whole.
 //
 // Float32 inputs: products are sums of pairs of float32 (matrix_product_float.cuh), logits double.
 #include "ops/sigmoid_loss/sigmoid_loss.h"
@@ -25,6 +25,7 @@
 #include <bit>
 #include <cmath>
 
+#include "cuda/cublaslt.h"
 #include "cuda/dtype_switch.h"
 #include "cuda/kernels.h"
 #include "cuda/matrix_sum.cuh"
@@ -80,6 +81,21 @@ void multiply_chunk(OpContext& context, const ConstMatrixView& images, const Ope
   }
 }
 
+// result = factor · slopes · b, or slopesᵀ · b; added to what is there if `accumulate`. Slopes have columns beyond the
+// last text, of zeros, so that rows are aligned; texts beyond the last are taken as 0.
+template <bool kTransposed, typename T>
+void multiply_slopes(OpContext& context, const ConstMatrixView& slopes, const ConstMatrixView& b,
+                     const MatrixView& result, float factor, bool accumulate) {
+  if constexpr (sizeof(T) == 2) {
+    const ConstMatrixView before = accumulate ? ConstMatrixView(result) : ConstMatrixView();
+    ConstMatrixView there = slopes;
+    there.columns = kTransposed ? result.rows : b.rows;
+    if (matmul(context, {there, b, kTransposed, true, nullptr, false, before, result, factor})) return;
+  }
+  multiply_into<kTransposed, true>(context, "sigmoid_loss", make_operand<T>(slopes), make_operand<T>(b), b.rows, result,
+                                   factor, accumulate);
+}
+
 template <typename T>
 void run(OpContext& context, const SigmoidLossArgs& args) {
   const char* const name = "sigmoid_loss";
@@ -126,12 +142,9 @@ void run(OpContext& context, const SigmoidLossArgs& args) {
     }
     next_sums += chunk_blocks;
     if (!gradients) continue;
-    // Padding of the slopes is 0, and texts beyond the last are taken as 0.
-    const Operand<T> left = make_operand<T>(chunk_slopes);
-    multiply_into<false, true>(context, name, left, texts, m, args.grad_images.slice_rows(first, images), factor,
-                               false);
-    multiply_into<true, true>(context, name, left, make_operand<T>(chunk_images), images, args.grad_texts, factor,
-                              first > 0);
+    multiply_slopes<false, T>(context, chunk_slopes, args.texts, args.grad_images.slice_rows(first, images), factor,
+                              false);
+    multiply_slopes<true, T>(context, chunk_slopes, chunk_images, args.grad_texts, factor, first > 0);
   }
   launch(context, name, sum_blocks_kernel, {1, kSumThreads, kSumThreads / kWarpSize * sizeof(LossSums)},
          {reads(block_sums, blocks), writes(total, 1)}, block_sums, blocks, total);

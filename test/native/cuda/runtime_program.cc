@@ -331,12 +331,13 @@ void matmul() {
     if (adds == 1) args.c = c.view;
     if (adds == 2) args.c = d.view;
     args.d = d.view;
+    if (random_between(0, 1) == 1) args.factor = 0.25f;
     std::vector<double> expected;
     for (std::int64_t row = 0; row < rows; ++row) {
       for (std::int64_t column = 0; column < columns; ++column) {
         double value = args.bias == nullptr ? 0 : bias.at(0, column);
         for (std::int64_t k = 0; k < depth; ++k)
-          value += (args.a_transposed ? a.at(k, row) : a.at(row, k)) *
+          value += args.factor * (args.a_transposed ? a.at(k, row) : a.at(row, k)) *
                    (args.b_transposed ? b.at(k, column) : b.at(column, k));
         if (adds == 1) value += c.at(row, column);
         if (adds == 2) value += d.at(row, column);
