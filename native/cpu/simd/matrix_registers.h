@@ -23,6 +23,13 @@ struct Registers {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(source), "r"(4 * stride), "i"(kTo) : "memory");
 #endif
   }
+  // As load, of what is not used again soon: it is not kept in the L1 cache.
+  template <int kTo>
+  SIGLIP2_INLINE void load_passing(const float* source, std::int64_t stride) {
+#if defined(SIGLIP2_ISA_avx512)
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(source), "r"(4 * stride), "i"(kTo) : "memory");
+#endif
+  }
   template <int kFrom>
   SIGLIP2_INLINE void store(float* target, std::int64_t stride) {
 #if defined(SIGLIP2_ISA_avx512)
@@ -54,6 +61,10 @@ struct EmulatedRegisters {
   void load(const float* source, std::int64_t stride) {
     for (int row = 0; row < kRegisterRows; ++row)
       siglip2::SIGLIP2_ISA::store(words[kTo][row], siglip2::SIGLIP2_ISA::load(source + row * stride));
+  }
+  template <int kTo>
+  void load_passing(const float* source, std::int64_t stride) {
+    load<kTo>(source, stride);
   }
   template <int kFrom>
   void store(float* target, std::int64_t stride) {
@@ -89,7 +100,8 @@ struct EmulatedRegisters {
 // One tile of up to 16 rows, or of more if kBothHalves, with `beside(units)` called after the products of every 16
 // units: the unit takes 16 cycles for each of them, in which the core's other units are free.
 //
-// Sums 0 and 1 are of the first 16 rows, 2 and 3 of the others; rows are in 4 and 5, columns in 6 and 7.
+// Sums 0 and 1 are of the first 16 rows, 2 and 3 of the others; rows are in 4 and 5, columns in 6 and 7. Rows pass by
+// the L1 cache, which is for the columns: the next tile has them, too.
 template <class Unit, Element kElement, bool kBothHalves, typename Beside>
 SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, const Beside& beside) {
   Unit unit;
@@ -113,12 +125,12 @@ SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, const Beside& bes
   const float* b = args.b;
   for (std::int64_t k = 0; k < args.count; k += kLanes, a += 2 * kRegisterWords, b += kLanes * kTileColumns) {
     unit.template load<6>(b, kTileColumns);
-    unit.template load<4>(a, kLanes);
+    unit.template load_passing<4>(a, kLanes);
     unit.template load<7>(b + kLanes, kTileColumns);
     unit.template multiply<kElement, 0, 4, 6>();
     unit.template multiply<kElement, 1, 4, 7>();
     if constexpr (kBothHalves) {
-      unit.template load<5>(a + kRegisterWords, kLanes);
+      unit.template load_passing<5>(a + kRegisterWords, kLanes);
       unit.template multiply<kElement, 2, 5, 6>();
       unit.template multiply<kElement, 3, 5, 7>();
     }
