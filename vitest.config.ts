@@ -80,6 +80,19 @@ export default defineConfig({
               env: { SIGLIP2_TEST_DEVICE: 'simt' },
             },
           },
+          // The same with products left to the caller's library, as cuBLASLt is on a card (native/simt/simt_runtime.cc).
+          {
+            extends: true,
+            test: {
+              name: 'simtproducts',
+              include: [
+                'test/native/ops/sigmoid-loss*.test.ts',
+                'test/native/ops/linear-backward.test.ts',
+                'test/training/gradients.test.ts',
+              ],
+              env: { SIGLIP2_TEST_DEVICE: 'simt', SIGLIP2_CUBLASLT: 'emulated' },
+            },
+          },
         ],
     testTimeout: 60_000,
     hookTimeout: 60_000,

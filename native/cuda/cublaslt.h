@@ -35,7 +35,10 @@ struct MatmulArgs {
 
 // Queues the product. False, and nothing is queued, when cuBLASLt is not there or has no algorithm for these arguments;
 // the caller then runs its own kernel. Also false while planning, after counting cuBLASLt's memory, so that the caller
-// counts its own too. Always false on the emulated device.
+// counts its own too. On the emulated device only for tests (simt/simt_runtime.cc).
 bool matmul(OpContext& context, const MatmulArgs& args);
+
+// Whether there is a library that most products can be left to.
+bool matmul_available(OpContext& context);
 
 }  // namespace siglip2::cuda

@@ -170,6 +170,12 @@ bool MatmulPlans::run(const MatmulArgs& args, const void* bias, void* workspace)
   return false;
 }
 
+bool matmul_available(OpContext& context) {
+  CudaDevice& device = CudaDevice::of(context);
+  device.enter();
+  return device.matmul_plans().available();
+}
+
 bool matmul(OpContext& context, const MatmulArgs& args) {
   CudaDevice& device = CudaDevice::of(context);
   device.enter();

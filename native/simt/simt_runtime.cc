@@ -1,5 +1,7 @@
 // The runtime (cuda/runtime.h) of the emulated device. All work is done when a function returns.
+#include <bit>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 
 #include "cuda/cublaslt.h"
@@ -88,8 +90,45 @@ void flush_l2(OpContext&) {}
 
 namespace siglip2::cuda {
 
-bool matmul(OpContext&, const MatmulArgs&) {
-  return false;
+namespace {
+
+double value_at(const ConstMatrixView& view, std::int64_t row, std::int64_t column) {
+  const std::int64_t index = row * view.stride + column;
+  if (view.dtype == DType::kFloat32) return view.as<float>()[index];
+  return std::bit_cast<float>(static_cast<std::uint32_t>(view.as<std::uint16_t>()[index]) << 16);
+}
+
+// Products without bias and GELU, into float32.
+void multiply_plainly(const MatmulArgs& args) {
+  const std::int64_t depth = args.a_transposed ? args.a.rows : args.a.columns;
+  for (std::int64_t row = 0; row < args.d.rows; ++row) {
+    for (std::int64_t column = 0; column < args.d.columns; ++column) {
+      double sum = 0;
+      for (std::int64_t k = 0; k < depth; ++k)
+        sum += (args.a_transposed ? value_at(args.a, k, row) : value_at(args.a, row, k)) *
+               (args.b_transposed ? value_at(args.b, k, column) : value_at(args.b, column, k));
+      sum *= args.factor;
+      if (args.c.data != nullptr) sum += value_at(args.c, row, column);
+      args.d.as<float>()[row * args.d.stride + column] = static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace
+
+// SIGLIP2_CUBLASLT=emulated, for tests of operations that leave products to cuBLASLt: those without bias and GELU, into
+// float32, are there.
+bool matmul_available(OpContext&) {
+  const char* const wanted = std::getenv("SIGLIP2_CUBLASLT");
+  return wanted != nullptr && std::strcmp(wanted, "emulated") == 0;
+}
+
+bool matmul(OpContext& context, const MatmulArgs& args) {
+  if (!matmul_available(context) || context.planning) return false;
+  if (args.bias != nullptr || args.gelu || args.d.dtype != DType::kFloat32) return false;
+  const simt::DeviceMemoryAccess access;
+  multiply_plainly(args);
+  return true;
 }
 
 }  // namespace siglip2::cuda

@@ -11,17 +11,20 @@
 //   grad_images = t/n · slopes · texts          of the chunk
 //   grad_texts += t/n · slopesᵀ · images        over the chunk
 //
-// In bfloat16 cuBLASLt makes the gradients' products where it can. And last the sums of all blocks, in order. Slopes
-// have the type of the inputs. They are from −1 to 1: not divided by n, small ones do not underflow. The chunk is a
-// compromise: its slopes are written and read twice, mostly in the L2, and grad_texts is read and written once for each
-// chunk (n/1024 · 8 · m · width bytes, 9.7 GB at n = m = 32768: 2.3 ms of memory behind 9.4 ms of products). There is
-// no matrix of all pairs: with the parts of grad_images (matrix_sum.cuh) scratch memory is below 90 MB at n = 32768.
-// The workspace in the arguments is not used. Lists of positives go to scratch memory whole.
+// And last the sums of all blocks, in order. In bfloat16, where there is cuBLASLt, it makes all three products, the
+// first of strips of texts whose products stay in the L2: a kernel of its own makes slopes of them
+// (loss_of_products_kernel). Slopes have the type of the inputs. They are from −1 to 1: not divided by n, small ones do
+// not underflow. The chunk is a compromise: its slopes are written and read twice, mostly in the L2, and grad_texts is
+// read and written once for each chunk (n/1024 · 8 · m · width bytes, 9.7 GB at n = m = 32768: 2.3 ms of memory
+// behind 9.4 ms of products). There is no matrix of all pairs: with the parts of grad_images (matrix_sum.cuh) scratch
+// memory is below 90 MB at n = 32768. The workspace in the arguments is not used. Lists of positives go to scratch
+// memory whole.
 //
 // Float32 inputs: products are sums of pairs of float32 (matrix_product_float.cuh), logits double.
 #include "ops/sigmoid_loss/sigmoid_loss.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -37,6 +40,13 @@ namespace {
 constexpr int kSumThreads = 256;
 constexpr std::int64_t kMostImages = 1024;                   // of a chunk
 constexpr std::int64_t kMostBytes = std::int64_t{64} << 20;  // of its slopes
+constexpr std::int64_t kStripTexts = 8192;                   // whose products with a chunk are 32 MB
+
+// Of a block that makes slopes of products.
+constexpr int kNeighbours = 8;  // pairs that a thread has at once
+constexpr int kBlockColumns = 64 * kNeighbours;
+constexpr int kBlockRows = 32;
+constexpr int kProductThreads = 256;
 
 // The sums of `count` blocks, in an order that count alone decides.
 __global__ void __launch_bounds__(kSumThreads)
@@ -51,6 +61,28 @@ __global__ void __launch_bounds__(kSumThreads)
   if (threadIdx.x == 0) *total = {sums[0], sums[1], sums[2]};
 }
 
+// Slopes and sums of the pairs of some images with a strip of texts, whose products are there: products[row][column -
+// first_column] for columns from first_column on. `epilogue` counts images from row 0 and all texts.
+template <typename Epilogue>
+__global__ void __launch_bounds__(kProductThreads)
+    loss_of_products_kernel(const float* products, std::int64_t product_stride, std::int64_t rows,
+                            std::int64_t first_column, std::int64_t columns, std::int64_t column_blocks,
+                            Epilogue epilogue) {
+  constexpr int kRowThreads = kBlockColumns / kNeighbours;
+  const std::int64_t index = blockIdx.x, block_row = index / column_blocks * kBlockRows;
+  const std::int64_t local = index % column_blocks * kBlockColumns + threadIdx.x % kRowThreads * kNeighbours;
+  epilogue.start({block_row, first_column + local, index, 0});
+  const auto shared = epilogue.template columns<kNeighbours>(first_column + local);
+  for (std::int64_t i = threadIdx.x / kRowThreads; i < kBlockRows; i += kProductThreads / kRowThreads) {
+    const std::int64_t row = block_row + i;
+    if (!in_bounds(row < rows) || !in_bounds(local < columns)) continue;
+    float values[kNeighbours];
+    load_values(products + row * product_stride + local, values, true, columns - local);
+    epilogue.template row<kNeighbours>(shared, row, first_column + local, values);
+  }
+  epilogue.finish(reinterpret_cast<unsigned char*>(shared_memory()));
+}
+
 // Images of a chunk: a multiple of the tiles' 128, chunks of even height.
 std::int64_t rows_of_chunk(std::int64_t n, std::int64_t row_bytes) {
   const std::int64_t most = std::clamp<std::int64_t>(kMostBytes / row_bytes / 128 * 128, 128, kMostImages);
@@ -60,6 +92,38 @@ std::int64_t rows_of_chunk(std::int64_t n, std::int64_t row_bytes) {
 // Terms of a product that are summed in float32: fewer where a row of unit length has few of them, which are large.
 int stretch_of(std::int64_t width) {
   return static_cast<int>(std::bit_floor(static_cast<std::uint64_t>(std::clamp<std::int64_t>(width / 12, 1, 64))));
+}
+
+std::int64_t column_blocks_of(std::int64_t columns) {
+  return divide_up(columns, kBlockColumns);
+}
+
+// Blocks of loss_of_products_kernel for a chunk.
+std::int64_t product_blocks_of_chunk(std::int64_t images, std::int64_t texts) {
+  const std::int64_t strips = texts / kStripTexts, rest = texts % kStripTexts;
+  return divide_up(images, kBlockRows) * (strips * column_blocks_of(kStripTexts) + column_blocks_of(rest));
+}
+
+// As multiply_chunk, with products by cuBLASLt in `products` [images, kStripTexts at most]. False when it cannot do
+// them all; then nothing that has been written counts.
+template <typename Epilogue>
+bool multiply_strips(OpContext& context, const ConstMatrixView& images, const ConstMatrixView& texts,
+                     const MatrixView& products, Epilogue epilogue, const std::array<Access, 4>& touched) {
+  for (std::int64_t first = 0; first < texts.rows; first += kStripTexts) {
+    const std::int64_t count = std::min(kStripTexts, texts.rows - first);
+    const MatrixView strip = {products.data, products.dtype, images.rows, count, products.stride};
+    const ConstMatrixView part = {texts.as<std::uint16_t>() + first * texts.stride, texts.dtype, count, texts.columns,
+                                  texts.stride};
+    if (!matmul(context, {images, part, false, false, nullptr, false, {}, strip})) return false;
+    const std::int64_t column_blocks = column_blocks_of(count);
+    const std::int64_t blocks = divide_up(images.rows, kBlockRows) * column_blocks;
+    launch(context, "sigmoid_loss", loss_of_products_kernel<Epilogue>,
+           {blocks, kProductThreads, kProductThreads / kWarpSize * sizeof(LossSums)},
+           {reads(strip), touched[0], touched[1], touched[2], touched[3]}, strip.as<float>(), strip.stride, images.rows,
+           first, count, column_blocks, epilogue);
+    epilogue.block_sums += blocks;
+  }
+  return true;
 }
 
 template <typename T>
@@ -107,10 +171,15 @@ void run(OpContext& context, const SigmoidLossArgs& args) {
   const std::int64_t chunk = rows_of_chunk(n, stride * static_cast<std::int64_t>(sizeof(T)));
   const Operand<T> texts = make_operand<T>(args.texts);
 
-  std::int64_t blocks = 0;
-  for (std::int64_t first = 0; first < n; first += chunk)
-    blocks += blocks_of_chunk<T>(std::min(chunk, n - first), m, width);
   Scratch scratch(context);
+  const bool strips = sizeof(T) == 2 && matmul_available(context);
+  std::int64_t blocks = 0;
+  for (std::int64_t first = 0; first < n; first += chunk) {
+    const std::int64_t images = std::min(chunk, n - first), own = blocks_of_chunk<T>(images, m, width);
+    blocks += strips ? std::max(own, product_blocks_of_chunk(images, m)) : own;
+  }
+  const std::int64_t strip_stride = std::min(stride, kStripTexts);
+  float* const products = strips ? scratch.allocate<float>(std::min(chunk, n) * strip_stride) : nullptr;
   LossSums* const block_sums = scratch.allocate<LossSums>(blocks);
   LossSums* const total = scratch.allocate<LossSums>(1);
   T* const slopes = gradients ? scratch.allocate<T>(std::min(chunk, n) * stride) : nullptr;
@@ -122,18 +191,28 @@ void run(OpContext& context, const SigmoidLossArgs& args) {
   LossSums* next_sums = block_sums;
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t images = std::min(chunk, n - first);
-    const std::int64_t chunk_blocks = blocks_of_chunk<T>(images, m, width);
+    std::int64_t chunk_blocks = blocks_of_chunk<T>(images, m, width);
     const ConstMatrixView chunk_images = {args.images.as<T>() + first * args.images.stride, args.images.dtype, images,
                                           width, args.images.stride};
     const MatrixView chunk_slopes = {slopes, args.images.dtype, images, stride, stride};
     const auto multiply = [&](const auto& pairs) {
       using Epilogue = LossEpilogue<T, std::decay_t<decltype(pairs)>>;
       using Number = typename Epilogue::Number;
-      multiply_chunk(context, chunk_images, texts, m,
-                     Epilogue{slopes, stride, pairs, images, m, static_cast<Number>(scale),
-                              static_cast<Number>(args.logit_bias), next_sums},
-                     {writes(chunk_slopes), writes(next_sums, chunk_blocks), reads(offsets, n + 1),
-                      reads(positive_texts, positives)});
+      const Epilogue epilogue = {
+          slopes,   stride, pairs, images, m, static_cast<Number>(scale), static_cast<Number>(args.logit_bias),
+          next_sums};
+      const auto touched = [&](std::int64_t sums) -> std::array<Access, 4> {
+        return {writes(chunk_slopes), writes(next_sums, sums), reads(offsets, n + 1), reads(positive_texts, positives)};
+      };
+      if constexpr (sizeof(T) == 2) {
+        const std::int64_t strip_blocks = product_blocks_of_chunk(images, m);
+        const MatrixView strip = {products, DType::kFloat32, images, strip_stride, strip_stride};
+        if (strips && multiply_strips(context, chunk_images, args.texts, strip, epilogue, touched(strip_blocks))) {
+          chunk_blocks = strip_blocks;
+          return;
+        }
+      }
+      multiply_chunk(context, chunk_images, texts, m, epilogue, touched(chunk_blocks));
     };
     if (listed) {
       multiply(ListedPairs{offsets + first, positive_texts});
@@ -147,7 +226,7 @@ void run(OpContext& context, const SigmoidLossArgs& args) {
     multiply_slopes<true, T>(context, chunk_slopes, chunk_images, args.grad_texts, factor, first > 0);
   }
   launch(context, name, sum_blocks_kernel, {1, kSumThreads, kSumThreads / kWarpSize * sizeof(LossSums)},
-         {reads(block_sums, blocks), writes(total, 1)}, block_sums, blocks, total);
+         {reads(block_sums, next_sums - block_sums), writes(total, 1)}, block_sums, next_sums - block_sums, total);
   LossSums sums = {};
   scratch.download(&sums, total, 1);
   const double count = static_cast<double>(n);

@@ -87,10 +87,13 @@ describe('sigmoid loss with lists of positives', () => {
       [3000, 2900, 9],
       [5000, 3, 9],
       [3, 5000, 9],
+      // Two strips of texts (sigmoid_loss_cuda.cu).
+      [3, 8203, 9],
     ],
     [
       [1100, 70, 8],
       [3, 1100, 8],
+      [2, 8203, 3],
     ],
   );
   it.each(chunked.flatMap((shape) => activationTypes.map((dtype) => [...shape, dtype] as const)))(
