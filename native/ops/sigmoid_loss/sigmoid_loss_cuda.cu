@@ -73,9 +73,9 @@ __global__ void __launch_bounds__(kProductThreads)
   const std::int64_t local = index % column_blocks * kBlockColumns + threadIdx.x % kRowThreads * kNeighbours;
   epilogue.start({block_row, first_column + local, index, 0});
   const auto shared = epilogue.template columns<kNeighbours>(first_column + local);
-  for (std::int64_t i = threadIdx.x / kRowThreads; i < kBlockRows; i += kProductThreads / kRowThreads) {
-    const std::int64_t row = block_row + i;
-    if (!in_bounds(row < rows) || !in_bounds(local < columns)) continue;
+  // Columns beyond the strip's are beyond the last text, too: they are taken as 0, and nothing is stored for them.
+  const std::int64_t end = block_row + kBlockRows < rows ? block_row + kBlockRows : rows;
+  for (std::int64_t row = block_row + threadIdx.x / kRowThreads; row < end; row += kProductThreads / kRowThreads) {
     float values[kNeighbours];
     load_values(products + row * product_stride + local, values, true, columns - local);
     epilogue.template row<kNeighbours>(shared, row, first_column + local, values);
