@@ -21,7 +21,7 @@ export interface ImageFile {
   problem?: string;
 }
 
-/** What became of a image: an embedding, or the reason why there is none. */
+/** What became of an image: an embedding, or the reason why there is none. */
 export type ImageResult =
   | { path: string; embedding: Float32Array; error?: undefined }
   | { path: string; error: { code: string; message: string } };
@@ -43,7 +43,7 @@ export function imageFile(location: string): ImageFile {
 
 /**
  * The images that are meant: files and URLs as given, even ones that do not exist, and of folders the files with the
- * extension of a image in the order of their names, without hidden ones. Links to folders are not followed.
+ * extension of an image in the order of their names, without hidden ones. Links to folders are not followed.
  */
 export async function findImages(locations: readonly string[], recursive: boolean): Promise<ImageFile[]> {
   const found: ImageFile[] = [];

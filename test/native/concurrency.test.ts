@@ -1,4 +1,5 @@
 /** Results do not depend on what else runs, on the number of threads, or on the company in a batch. */
+import { availableParallelism } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ForwardOutput, Siglip2 } from '../../lib/index.js';
 import { attention, linear, Tensor } from '../../lib/kernels/index.js';
@@ -39,6 +40,23 @@ describe.each(names)('%s', (name) => {
       expect(text.pooled.data, `text ${i}`).toEqual(rowOf(texts, i));
     }
   });
+
+  it.each(['float32', 'bfloat16', 'int8'] as const)(
+    'gives an image the same bits alone and among so many that layer norms and MLPs are fused, in %s',
+    async (dtype) => {
+      using model = await Siglip2.load(folder, { device: 'cpu', dtype, towers: ['vision'] });
+      const [rows, columns] = grids[0] as [number, number];
+      const enough = 64 * availableParallelism();
+      expect(rows * columns).toBeLessThan(enough);
+      const count = Math.ceil(enough / (rows * columns)) + 1;
+      const seeds = Array.from({ length: count }, (_, i) => i + 1);
+      const many = await model.vision.forward(visionInput(model.config, seeds, new Array(count).fill([rows, columns])));
+      for (const i of [0, count - 1]) {
+        const alone = await model.vision.forward(visionInput(model.config, [seeds[i] as number], [[rows, columns]]));
+        expect(alone.pooled.data).toEqual(rowOf(many, i));
+      }
+    },
+  );
 });
 
 function rowOf({ pooled }: ForwardOutput, row: number): Float32Array {

@@ -38,7 +38,7 @@ export function addClassify(program: Command): void {
     .command('classify')
     .summary('say how well labels describe images')
     .description(
-      'Zero-shot classification: how probable it is that a label belongs to a image, best label first. Each label is ' +
+      'Zero-shot classification: how probable it is that a label belongs to an image, best label first. Each label is ' +
         'judged by itself, so probabilities need not sum to one, and they are usually small.',
     )
     .argument('<images...>', 'files or URLs')
@@ -60,7 +60,7 @@ Examples:
   siglip2 classify *.jpg --labels-file labels.txt --top 3 --model ./checkpoint
   siglip2 classify photo.jpg --labels "cat,dog" --template "a {}" --template "art of a {}" --model ./checkpoint
 
-Exits with 1 when a image could not be read; the others are classified.`,
+Exits with 1 when an image could not be read; the others are classified.`,
   );
   runs(command, classifyCommand);
 }
