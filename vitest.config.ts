@@ -80,7 +80,7 @@ export default defineConfig({
               env: { SIGLIP2_TEST_DEVICE: 'simt' },
             },
           },
-          // The same with products left to the caller's library, as cuBLASLt is on a card (native/simt/simt_runtime.cc).
+          // The same with products made by a library, as cuBLASLt makes them on a card (native/simt/simt_runtime.cc).
           {
             extends: true,
             test: {

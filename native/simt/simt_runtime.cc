@@ -1,5 +1,4 @@
 // The runtime (cuda/runtime.h) of the emulated device. All work is done when a function returns.
-#include <bit>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +7,7 @@
 #include "cuda/runtime.h"
 #include "simt/device_memory.h"
 #include "simt/work_record.h"
+#include "tensor/convert.h"
 
 namespace siglip2::cuda::runtime {
 namespace {
@@ -95,7 +95,7 @@ namespace {
 double value_at(const ConstMatrixView& view, std::int64_t row, std::int64_t column) {
   const std::int64_t index = row * view.stride + column;
   if (view.dtype == DType::kFloat32) return view.as<float>()[index];
-  return std::bit_cast<float>(static_cast<std::uint32_t>(view.as<std::uint16_t>()[index]) << 16);
+  return bfloat16_to_float(view.as<std::uint16_t>()[index]);
 }
 
 // Products without bias and GELU, into float32.

@@ -1,10 +1,10 @@
 // The product of packed rows and panels of a packed weight by a matrix unit (cpu/simd/matrix_unit.h).
 //
 // The unit works beside the rest of the core: a tile of 32 × 32 and 768 values takes it 1536 cycles, and what follows
-// the sums (bias, GELU, rounding, output) takes the vector units about as long. So tiles are not finished at once: they
-// wait in a queue, and rows of them are finished between the steps of the tiles behind, as many as keeps pace. Panels
-// of the weight are taken one after the other, and for each its blocks of in_features, which the L1 cache keeps while
-// the rows stream from L2; the block that comes next is fetched to L2 meanwhile.
+// the sums (bias, GELU, rounding, output) takes the vector units about as long (reckoned). So tiles are not finished at
+// once: they wait in a queue, and rows of them are finished between the steps of the tiles behind, as many as keeps
+// pace. Panels of the weight are taken one after the other, and for each its blocks of in_features, which the L1 cache
+// keeps while the rows stream from L2; the block that comes next is fetched to L2 meanwhile.
 //
 // Sums and results have the same bits as one tile after the other.
 #pragma once

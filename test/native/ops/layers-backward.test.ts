@@ -314,9 +314,9 @@ describe('l2NormalizeBackward', () => {
       const rows = await run(place, [4, 2], input, gradOutput);
       expect(rows[0]).toBeCloseTo(Math.SQRT1_2 / 3, 6);
       expect(rows[1]).toBeCloseTo(-Math.SQRT1_2 / 3, 6);
-      // 1e-40 is a subnormal number of five digits.
       // Across (x, 0) there is nothing along x, but for rounding in double precision.
       expect(Math.abs(rows[2] as number)).toBeLessThan(2 ** -52 / 1e-40);
+      // 1e-40 is a subnormal number of five digits.
       expect((rows[3] as number) / 1e37).toBeCloseTo(1, 4);
       expect([rows[4], rows[5]]).toEqual([0, 0]);
       // (g − (g·y) y)/5 with y = (0.6, 0.8).
