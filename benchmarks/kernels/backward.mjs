@@ -7,14 +7,19 @@ const checks = [];
 const cases = [];
 
 /** Checks every output of a kernel against the reference device; `run` resolves to tensors by name. */
-async function checkAll(label, names, width, run) {
+async function checkAll(label, names, width, run, bounds) {
   for (const name of names)
     checks.push(
-      await againstReference(`${label}, ${name}`, width[name], async (device) => {
-        const outputs = await run(device);
-        for (const [other, tensor] of Object.entries(outputs)) if (other !== name) tensor.dispose();
-        return outputs[name];
-      }),
+      await againstReference(
+        `${label}, ${name}`,
+        width[name],
+        async (device) => {
+          const outputs = await run(device);
+          for (const [other, tensor] of Object.entries(outputs)) if (other !== name) tensor.dispose();
+          return outputs[name];
+        },
+        bounds,
+      ),
     );
 }
 
@@ -69,34 +74,34 @@ const models = [
   { name: 'So400m attention', heads: 16, headDim: 72, length: 729, sequences: 2 },
 ];
 
-async function attentionArguments({ heads, headDim }, lengths, device) {
+async function attentionArguments({ heads, headDim }, lengths, device, productDtype) {
   const offsets = Int32Array.from([0, ...lengths]);
   for (let i = 1; i < offsets.length; i++) offsets[i] += offsets[i - 1];
   const tensor = (seed) => randomTensor([offsets[lengths.length], heads, headDim], seed, { device });
-  const args = { query: tensor(1), key: tensor(2), value: tensor(3), queryOffsets: offsets, threads };
+  const args = { query: tensor(1), key: tensor(2), value: tensor(3), queryOffsets: offsets, productDtype, threads };
   return { args, backwardArgs: { ...args, ...(await attention(args)), gradOutput: tensor(4) } };
 }
 
-for (const model of models) {
+// The reference rounds neither the weights of the softmax nor the slopes of the scores.
+const bounds = { bfloat16: { difference: 2e-2, cosine: 1e-5 } };
+for (const [model, dtype] of models.flatMap((model) => ['float32', 'bfloat16'].map((type) => [model, type]))) {
   const width = model.heads * model.headDim;
+  const label = dtype === 'float32' ? model.name : `${model.name}, ${dtype}`;
   await checkAll(
-    `${model.name} backward`,
+    `${label} backward`,
     ['gradQuery', 'gradKey', 'gradValue'],
     { gradQuery: width, gradKey: width, gradValue: width },
-    async (device) => attentionBackward((await attentionArguments(model, [37, 2, 64], device)).backwardArgs),
+    async (device) => attentionBackward((await attentionArguments(model, [37, 2, 64], device, dtype)).backwardArgs),
+    bounds[dtype],
   );
   const length = Math.ceil(model.length / scale);
-  const { args, backwardArgs } = await attentionArguments(model, new Array(model.sequences).fill(length), 'cpu');
+  const lengths = new Array(model.sequences).fill(length);
+  const { args, backwardArgs } = await attentionArguments(model, lengths, 'cpu', dtype);
   const work = 4 * width * model.sequences * length ** 2;
   const shape = `${model.sequences} × ${length} tokens, ${model.heads} heads of ${model.headDim}`;
   cases.push(
-    { name: `${model.name} forward`, shape, operations: work, kernel: () => attention(args) },
-    {
-      name: `${model.name} backward`,
-      shape,
-      operations: 2 * work,
-      kernel: () => attentionBackward(backwardArgs),
-    },
+    { name: `${label} forward`, shape, operations: work, dtype, kernel: () => attention(args) },
+    { name: `${label} backward`, shape, operations: 2 * work, dtype, kernel: () => attentionBackward(backwardArgs) },
   );
 }
 

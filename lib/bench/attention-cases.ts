@@ -36,7 +36,7 @@ function makeCase(name: string, heads: number, headDim: number, tokens: number, 
   const row = heads * headDim;
   return {
     // Beside float32 activations the operands of its products may be in bfloat16, as weights of layers may.
-    ...(backward ? {} : { weightTypes: ['bfloat16'] }),
+    weightTypes: ['bfloat16'],
     kernel: backward ? 'attentionBackward' : 'attention',
     name,
     shape: { heads, headDim, tokens, causal: false },
@@ -74,10 +74,10 @@ async function prepare(
       run: async () => ({ ...(await attention({ ...forward, ...products })) }),
       dispose: () => dispose(inputs),
     };
-  const { output, logSumExp } = await attention(forward);
+  const { output, logSumExp } = await attention({ ...forward, ...products });
   const gradOutput = await random.activation(shape);
   return {
-    run: async () => ({ ...(await attentionBackward({ ...forward, output, logSumExp, gradOutput })) }),
+    run: async () => ({ ...(await attentionBackward({ ...forward, ...products, output, logSumExp, gradOutput })) }),
     dispose: () => dispose([...inputs, output, logSumExp, gradOutput]),
   };
 }

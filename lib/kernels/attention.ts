@@ -20,13 +20,9 @@ export interface AttentionArguments extends KernelOptions {
   causal?: boolean;
   /** Factor of the scores; default headDim^-0.5. */
   scale?: number;
-}
-
-/** {@link AttentionArguments}, and what only the forward pass takes. */
-export interface AttentionForwardArguments extends AttentionArguments {
   /**
-   * `bfloat16`, on CPUs: the operands of both products are rounded to it, the query after it has been multiplied by
-   * scale · log₂ e; sums, softmax and `logSumExp` stay float32. Default: the type of the query.
+   * `bfloat16`, on CPUs: the operands of all products are rounded to it, the query of the scores after it has been
+   * multiplied by scale · log₂ e; sums, softmax and `logSumExp` stay float32. Default: the type of the query.
    */
   productDtype?: ActivationDType;
 }
@@ -54,13 +50,9 @@ export function checkOffsets(argument: string, offsets: unknown, rows: number, c
  *   of the scaled scores; a query without keys gives 0 and −∞.
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
  */
-export async function attention(args: AttentionForwardArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
-  const options = attentionOptions(args);
-  const product = args.productDtype;
-  const type = product && requireOneOf('args.productDtype', product, ['float32', 'bfloat16']);
-  // The type of the query is what products are made in anyway.
-  options.productDtype = type === args.query.dtype ? undefined : type;
-  const { output, logSumExp } = await runKernel('attention', args, ['query', 'key', 'value'], options);
+export async function attention(args: AttentionArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
+  const tensors = ['query', 'key', 'value'];
+  const { output, logSumExp } = await runKernel('attention', args, tensors, attentionOptions(args));
   return { output: output as Tensor, logSumExp: logSumExp as Tensor };
 }
 
@@ -100,11 +92,15 @@ function attentionOptions(args: AttentionArguments): Record<string, unknown> {
   const scale = args.scale ?? (query.shape[2] as number) ** -0.5;
   if (typeof scale !== 'number') throw wrongType('args.scale', 'a number', scale);
   if (!Number.isFinite(scale) && query.shape[2] !== 0) throw wrongRange('args.scale', 'a finite number', scale);
+  const product = args.productDtype;
+  const type = product && requireOneOf('args.productDtype', product, ['float32', 'bfloat16']);
   return {
     queryOffsets: checkOffsets('args.queryOffsets', queryOffsets, queries),
     keyOffsets: checkOffsets('args.keyOffsets', keyOffsets, keys),
     causal: args.causal === true,
     scale,
+    // The type of the query is what products are made in anyway.
+    productDtype: type === query.dtype ? undefined : type,
   };
 }
 

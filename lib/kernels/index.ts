@@ -11,7 +11,6 @@ export type { RawPixels } from '../processing/source.js';
 export {
   type AttentionArguments,
   type AttentionBackwardArguments,
-  type AttentionForwardArguments,
   attention,
   attentionBackward,
 } from './attention.js';

@@ -18,7 +18,8 @@ float* mutable_floats(const TensorPointer& tensor) {
 }
 
 // attentionBackward({ query [Σq, heads, headDim], key, value [Σk, heads, headDim], queryOffsets, keyOffsets, causal,
-// scale, output, gradOutput [Σq, heads, headDim], logSumExp [Σq, heads] }): gradQuery, gradKey, gradValue
+// scale, productDtype?, output, gradOutput [Σq, heads, headDim], logSumExp [Σq, heads] }): gradQuery, gradKey,
+// gradValue
 Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
@@ -27,6 +28,7 @@ Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
     const auto output = arguments.activation_of_shape("output", shape);
     const auto log_sum_exp = arguments.tensor_of_shape("logSumExp", {shape[0], shape[1]});
     const auto grad_output = arguments.activation_of_shape("gradOutput", shape);
+    const DType product_type = arguments.type("productDtype", DType::kFloat32);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const DType type = tensors.query->dtype;
       const auto grad_query = new_tensor(device, tensors.query->shape, type);
@@ -34,7 +36,7 @@ Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
       const auto grad_value = new_tensor(device, tensors.key->shape, type);
       attention_backward(device.table(), context,
                          {tensors.inputs(), matrix(*output), matrix(*log_sum_exp), matrix(*grad_output),
-                          matrix(*grad_query), matrix(*grad_key), matrix(*grad_value)});
+                          matrix(*grad_query), matrix(*grad_key), matrix(*grad_value), product_type});
       return {{"gradQuery", grad_query}, {"gradKey", grad_key}, {"gradValue", grad_value}};
     });
   });

@@ -24,10 +24,10 @@ AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, co
   return inputs;
 }
 
-// CPUs that multiply in a narrower type than they store do so here too; never in int8, where a product of two
-// activations would need scales along its depth, and never in training, whose backward pass does not.
-DType product_type_of(const Pass& pass, const LinearWeights& layer, const MatrixView& joint) {
-  const bool narrow = !pass.training() && joint.dtype == DType::kFloat32 && layer.weight.dtype != DType::kFloat32;
+// CPUs that multiply in a narrower type than they store do so here too, forward and backward; never in int8, where a
+// product of two activations would need scales along its depth.
+DType product_type_of(const LinearWeights& layer, const MatrixView& joint) {
+  const bool narrow = joint.dtype == DType::kFloat32 && layer.weight.dtype != DType::kFloat32;
   return narrow ? DType::kBFloat16 : DType::kFloat32;
 }
 
@@ -118,7 +118,7 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
     const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type_of(pass, query_key_value, joint)});
+    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
   }
   pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
@@ -154,7 +154,8 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
   const MatrixView normed = pass.allocate(kept.input.rows, size.width);
   pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
   pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, kept.joint});
-  pass.attention({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp});
+  pass.attention({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp,
+                  product_type_of(query_key_value, kept.joint)});
   pass.linear({kept.attended, out_proj.weight, out_proj.bias, Activation::kNone, kept.input, kept.middle});
 
   pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
@@ -177,7 +178,8 @@ void EncoderBlock::backward(Pass& pass, const EncoderSize& size, const Offsets& 
   const MatrixView grad_joint = pass.allocate(grad.rows, 3 * size.width);
   pass.attention_backward({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp, grad_normed,
                            grad_joint.slice_columns(0, size.width), grad_joint.slice_columns(size.width, size.width),
-                           grad_joint.slice_columns(2 * size.width, size.width)});
+                           grad_joint.slice_columns(2 * size.width, size.width),
+                           product_type_of(query_key_value, kept.joint)});
 
   if (query_key_value.grad_weight != nullptr)
     pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
@@ -207,13 +209,17 @@ MatrixView Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView
   for (const EncoderBlock& block : blocks) {
     const MatrixView output = pass.allocate(tokens.rows, size.width);
     kept.inputs.push_back(current);
+    const auto forward = [&](const EncoderBlock::Activations& activations) {
+      block.forward(pass, size, offsets, activations);
+      block.mlp.contract(pass, activations.pre_activation, activations.middle, output);
+    };
     if (kept.checkpointing) {
-      pass.copy(output, current);
-      block.forward(pass, size, offsets, output);
+      // The same operations, since those of inference round otherwise: their GELU is shorter beside narrow weights.
+      const Arena::Scope scope = pass.scope();
+      forward(EncoderBlock::Activations::allocate(pass, size, current));
     } else {
       kept.blocks.push_back(EncoderBlock::Activations::allocate(pass, size, current));
-      block.forward(pass, size, offsets, kept.blocks.back());
-      block.mlp.contract(pass, kept.blocks.back().pre_activation, kept.blocks.back().middle, output);
+      forward(kept.blocks.back());
     }
     current = output;
   }

@@ -104,12 +104,13 @@ describe.each(names)('gradients of %s', (name) => {
   it.skipIf(testDevice !== 'cpu')('are those of the reference that rounds the same operands to bfloat16', async () => {
     const actual = await gradientsOf(name, { dtype: 'bfloat16' });
     const expected = await gradientsOf(name, { dtype: 'bfloat16', device: 'reference' });
-    // The first model agrees to 10⁻⁸ and 5·10⁻⁵. In the second some number lies so near the middle of two of bfloat16
-    // that float32 and double precision round it to different ones, and others follow: 2·10⁻⁵ and 0.004.
-    expect(Math.abs(actual.loss - expected.loss) / expected.loss).toBeLessThan(1e-4);
+    // The first model agrees to 3·10⁻⁸ and 10⁻⁴. In the second some number lies so near the middle of two of bfloat16
+    // that float32 and double precision round it to different ones, and others follow: 4·10⁻⁴ and 0.008; as in both with
+    // AMX, which adds in another order. What rounds nothing is off by 0.0016 to 0.0033 and 0.022 to 0.031.
+    expect(Math.abs(actual.loss - expected.loss) / expected.loss).toBeLessThan(1e-3);
     for (const [parameter, { data }] of actual.gradients) {
       const reference = expected.gradients.get(parameter)?.data ?? [];
-      expect(distance(data, reference, scaleOf(expected.gradients, parameter)), parameter).toBeLessThan(0.01);
+      expect(distance(data, reference, scaleOf(expected.gradients, parameter)), parameter).toBeLessThan(0.015);
     }
   });
 

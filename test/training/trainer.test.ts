@@ -115,7 +115,9 @@ describe('a step', () => {
   });
 
   it.each(['float32', 'bfloat16'] as const)('gives the same bits with checkpointing in %s', async (dtype) => {
-    expect(parameterDistance(await train({ dtype, checkpointing: true }, 5), await train({ dtype }, 5))).toBe(0);
+    // Many values, so that one whose last bits differ is rounded to another number of bfloat16 somewhere.
+    const again = await train({ dtype, checkpointing: true }, 10, 16);
+    expect(parameterDistance(again, await train({ dtype }, 10, 16))).toBe(0);
   });
 
   it.each(['float32', 'bfloat16'] as const)(

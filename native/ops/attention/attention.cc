@@ -25,17 +25,21 @@ DType check_inputs(const char* name, const OpTable& table, const AttentionInputs
   return type;
 }
 
+// The type of products is that of activations, or bfloat16 beside float32 where the device has weights in it.
+void check_product_type(const char* name, const OpTable& table, DType activations, DType products) {
+  if (products == DType::kFloat32) return;
+  const std::uint32_t bfloat16 = 1u << static_cast<int>(DType::kBFloat16);
+  const std::uint32_t narrower = activations == DType::kFloat32 ? table.weight_types & bfloat16 : 0;
+  check_activation_type(name, "the type of products", products, table.name,
+                        1u << static_cast<int>(DType::kFloat32) | narrower);
+}
+
 }  // namespace
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
   const char* const name = "attention";
   const DType type = check_inputs(name, table, args, args.output);
-  if (args.product_type != DType::kFloat32) {
-    const std::uint32_t bfloat16 = 1u << static_cast<int>(DType::kBFloat16);
-    const std::uint32_t narrower = type == DType::kFloat32 ? table.weight_types & bfloat16 : 0;
-    check_activation_type(name, "the type of products", args.product_type, table.name,
-                          1u << static_cast<int>(DType::kFloat32) | narrower);
-  }
+  check_product_type(name, table, type, args.product_type);
   const std::int64_t queries = args.query.rows;
   if (args.log_sum_exp.data != nullptr) {
     check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
@@ -51,6 +55,7 @@ void attention_backward(const OpTable& table, OpContext& context, const Attentio
   const char* const name = "attention_backward";
   check_equal(name, "length_bound", args.length_bound, 0);
   const DType type = check_inputs(name, table, args, args.output);
+  check_product_type(name, table, type, args.product_type);
   const std::int64_t width = args.query.columns;
   const std::int64_t queries = args.query.rows;
   const std::int64_t keys = args.key.rows;

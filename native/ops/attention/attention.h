@@ -66,6 +66,9 @@ struct AttentionArgs : AttentionInputs {
 //   grad_query                         [Σ queries, heads·head_dim]  the activations' type, overwritten
 //   grad_key, grad_value               [Σ keys, heads·head_dim]     the activations' type, overwritten
 //
+// With products in bfloat16 the operands of all five are rounded to it: those of the scores as in the forward pass, and
+// value_j, grad_output_i, p_ij, s_ij, k_j and q_i. Sums, D_i and everything between products are float32.
+//
 // No gradient may overlap an input; strides are free (gradients may be slices of one joint matrix). A query without
 // keys has gradient 0, a key without queries too. Deterministic: results do not depend on the number of threads.
 struct AttentionBackwardArgs : AttentionInputs {
@@ -75,6 +78,7 @@ struct AttentionBackwardArgs : AttentionInputs {
   MatrixView grad_query;
   MatrixView grad_key;
   MatrixView grad_value;
+  DType product_type = DType::kFloat32;  // as in AttentionArgs
 };
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args);

@@ -17,8 +17,16 @@
 // their exponential is a power of two. Lanes without a key hold garbage that never leaves its lane. Tiles and blocks
 // are cut by the lengths alone.
 //
-// Floor: 5·head_dim multiply-adds and one exponential a score, against 2·head_dim of the forward pass.
+// With products in bfloat16 they are products of cpu/simd/pair_tile.h: depths, which are head_dim, queries and keys,
+// lie in pairs (cpu/simd/pair_panels.h), and weights and score gradients are rounded and joined where they were. Scores
+// are made of the operands that the forward pass rounded, so that weights still sum to one.
+//
+// Floor: 5·head_dim multiply-adds, twice the rate in bfloat16 where the machine has it, and one exponential a score,
+// against 2·head_dim of the forward pass.
 #include "cpu/kernels.h"
+#include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/pair_panels.h"
+#include "cpu/simd/pair_tile.h"
 #include "cpu/simd/row_math.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
@@ -42,6 +50,58 @@ constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) {
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
   return a < b ? a : b;
 }
+constexpr std::int64_t larger(std::int64_t a, std::int64_t b) {
+  return a < b ? b : a;
+}
+
+// How a call's operands are packed.
+struct Layout {
+  bool pairs;
+  const TileFormat& format;
+  std::int64_t head_dim;
+  std::int64_t head_units;   // of products over head_dim
+  std::int64_t column_rows;  // rows of a panel with head_dim as its depth, before and after they are joined
+  std::int64_t head_rows;    // head_dim in whole tiles
+
+  static Layout of(const AttentionBackwardArgs& args) {
+    const bool pairs = args.product_type == DType::kBFloat16;
+    const TileFormat& format = pairs ? pair_format() : kFloatFormat;
+    const std::int64_t head_dim = args.head_dim, units = format.units(head_dim, pairs ? 2 : 1);
+    return {pairs, format, head_dim, units, larger(units, head_dim), round_up(head_dim, format.rows)};
+  }
+
+  // Units of a depth.
+  std::int64_t units(std::int64_t depth) const { return format.units(depth, pairs ? 2 : 1); }
+  // Words before row `row` of panels of rows, which begins a tile, at unit `unit`.
+  std::int64_t row_offset(std::int64_t row, std::int64_t depth, std::int64_t unit = 0) const {
+    return (row * units(depth) + unit * format.rows) * format.row_words;
+  }
+  // Words of panels of `rows` rows, with what packing writes behind them.
+  std::int64_t row_words(std::int64_t rows, std::int64_t depth) const {
+    return row_offset(round_up(rows, format.rows), depth) + kLanes;
+  }
+  // Panels of rows whose depth are values of a row, and whose depth are rows.
+  void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
+    if (pairs)
+      pack_pair_rows(source, stride, rows, head_dim, panels);
+    else
+      SIGLIP2_ISA::pack_rows(source, stride, rows, head_dim, panels);
+  }
+  void pack_features(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
+    if (pairs)
+      pack_transposed_pair_rows(source, stride, rows, head_dim, head_dim, panels);
+    else
+      SIGLIP2_ISA::pack_features(source, stride, rows, head_dim, panels);
+  }
+  // Makes `depth` rows of a panel what `multiply` takes; the others are 0 as far as that reads.
+  void join(float* panel, std::int64_t depth) const {
+    if (pairs) join_panel_rows(panel, depth, units(depth));
+  }
+  void multiply(std::int64_t rows, const TileArgs& tile) const {
+    const int count = static_cast<int>(smaller(format.rows, rows));
+    pairs ? multiply_pair_tile(count, tile) : multiply_tile(count, tile);
+  }
+};
 
 // One head of one sequence, and the largest tile that its queries are cut into.
 struct Task {
@@ -60,22 +120,24 @@ struct QueryTile {
   std::int64_t queries;
 };
 
-// A worker's scratch, cut up. "Features" are panels for sums over rows, "columns" have rows as lanes.
+// A worker's scratch, cut up. "Rows" and "features" are panels for `a` of a tile: rows with head_dim as their depth,
+// and features with rows as their depth. "Columns" are for `b`, and have rows as lanes.
 struct Scratch {
   // Of the sequence.
-  float* key_columns;    // [⌈keys/kTileColumns⌉][head_dim][kTileColumns], scaled
-  float* value_columns;  // likewise, not scaled
-  float* key_features;   // [⌈head_dim/kTileRows⌉][keys][kTileRows]
-  float* grad_key;       // as key_columns
-  float* grad_value;     // as key_columns
+  float* key_columns;    // [⌈keys/kTileColumns⌉][column_rows][kTileColumns]
+  float* value_columns;  // likewise
+  float* key_features;
+  float* grad_key;    // [⌈keys/kTileColumns⌉][head_rows][kTileColumns]
+  float* grad_value;  // likewise
   // Of a tile of queries.
-  float* query_rows;            // [⌈queries/kTileRows⌉][head_dim][kTileRows]
-  float* query_features;        // [⌈head_dim/kTileRows⌉][queries][kTileRows]
-  float* grad_output_rows;      // as query_rows
-  float* grad_output_features;  // as query_features
-  float* grad_query;            // [⌈queries/kTileColumns⌉][head_dim][kTileColumns]
-  float* log_sums;              // [queries], in units of log 2
-  float* products;              // [queries], grad_output · output
+  float* scaled;  // [queries][head_dim]; only to make pairs of
+  float* query_rows;
+  float* query_features;
+  float* grad_output_rows;
+  float* grad_output_features;
+  float* grad_query;  // [⌈queries/kTileColumns⌉][head_rows][kTileColumns]
+  float* log_sums;    // [queries], in units of log 2
+  float* products;    // [queries], grad_output · output
   // Of a group of keys, and of a block.
   float* weights;                 // [queries][kTileColumns]
   float* score_gradients;         // [queries][kTileColumns]
@@ -83,30 +145,31 @@ struct Scratch {
 };
 
 // Returns how many floats the parts take; with memory == nullptr only that.
-std::int64_t divide_scratch(const Task& task, std::int64_t head_dim, float* memory, Scratch& scratch) {
+std::int64_t divide_scratch(const Layout& layout, const Task& task, float* memory, Scratch& scratch) {
   std::int64_t used = 0;
   const auto take = [&](std::int64_t count) {
     float* const part = memory == nullptr ? nullptr : memory + used;
     used += round_up(count, 16);
     return part;
   };
-  const std::int64_t features = round_up(head_dim, kTileRows);
-  const std::int64_t key_lanes = round_up(task.keys, kTileColumns);
-  const std::int64_t rows = round_up(task.tile, kTileRows) * head_dim + kLanes;
-  scratch.key_columns = take(key_lanes * head_dim);
-  scratch.value_columns = take(key_lanes * head_dim);
-  scratch.key_features = take(features * task.keys);
-  scratch.grad_key = take(key_lanes * head_dim);
-  scratch.grad_value = take(key_lanes * head_dim);
-  scratch.query_rows = take(rows);
-  scratch.query_features = take(features * task.tile);
-  scratch.grad_output_rows = take(rows);
-  scratch.grad_output_features = take(features * task.tile);
-  scratch.grad_query = take(task.tile * head_dim);
+  const std::int64_t head_dim = layout.head_dim, key_lanes = round_up(task.keys, kTileColumns);
+  // Whole tiles of scores are written.
+  const std::int64_t score_rows = round_up(task.tile, layout.format.rows);
+  scratch.key_columns = take(key_lanes * layout.column_rows);
+  scratch.value_columns = take(key_lanes * layout.column_rows);
+  scratch.key_features = take(layout.row_words(head_dim, task.keys));
+  scratch.grad_key = take(key_lanes * layout.head_rows);
+  scratch.grad_value = take(key_lanes * layout.head_rows);
+  scratch.scaled = take(layout.pairs ? task.tile * head_dim : 0);
+  scratch.query_rows = take(layout.row_words(task.tile, head_dim));
+  scratch.query_features = take(layout.row_words(head_dim, task.tile));
+  scratch.grad_output_rows = take(layout.row_words(task.tile, head_dim));
+  scratch.grad_output_features = take(layout.row_words(head_dim, task.tile));
+  scratch.grad_query = take(task.tile * layout.head_rows);
   scratch.log_sums = take(task.tile);
   scratch.products = take(task.tile);
-  scratch.weights = take(task.tile * kTileColumns);
-  scratch.score_gradients = take(task.tile * kTileColumns);
+  scratch.weights = take(score_rows * kTileColumns);
+  scratch.score_gradients = take(score_rows * kTileColumns);
   scratch.score_gradient_columns = take(task.tile * kBlockKeys);
   return used;
 }
@@ -123,33 +186,56 @@ void fill_zero(float* target, std::int64_t count) {
   std::memset(target, 0, static_cast<std::size_t>(count) * sizeof(float));
 }
 
-void pack_keys(const AttentionBackwardArgs& args, const Task& task, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
+// Rows become columns, times `scale`.
+void pack_column_panels(const Layout& layout, const float* source, std::int64_t stride, std::int64_t rows, float scale,
+                        float* panels) {
+  for (std::int64_t first = 0; first < rows; first += kTileColumns) {
+    float* const panel = panels + first * layout.column_rows;
+    pack_columns(source + first * stride, stride, smaller(kTileColumns, rows - first), layout.head_dim, scale, panel);
+    layout.join(panel, layout.head_dim);
+  }
+}
+
+void pack_keys(const AttentionBackwardArgs& args, const Layout& layout, const Task& task, const Scratch& scratch) {
   const float* const key = part_of(args.key, task.key_row, task);
-  pack_columns(key, args.key.stride, task.keys, head_dim, args.scale * kLog2E, scratch.key_columns);
-  pack_columns(part_of(args.value, task.key_row, task), args.value.stride, task.keys, head_dim, 1.0f,
-               scratch.value_columns);
-  pack_features(key, args.key.stride, task.keys, head_dim, scratch.key_features);
-  const std::int64_t size = round_up(task.keys, kTileColumns) * head_dim;
+  pack_column_panels(layout, key, args.key.stride, task.keys, layout.pairs ? 1.0f : args.scale * kLog2E,
+                     scratch.key_columns);
+  pack_column_panels(layout, part_of(args.value, task.key_row, task), args.value.stride, task.keys, 1.0f,
+                     scratch.value_columns);
+  layout.pack_features(key, args.key.stride, task.keys, scratch.key_features);
+  const std::int64_t size = round_up(task.keys, kTileColumns) * layout.head_rows;
   fill_zero(scratch.grad_key, size);
   fill_zero(scratch.grad_value, size);
 }
 
-void pack_queries(const AttentionBackwardArgs& args, const Task& task, const QueryTile& tile, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
+// In pairs the scale is the queries', as in the forward pass, which rounded them after that.
+void pack_query_rows(const AttentionBackwardArgs& args, const Layout& layout, const float* query, std::int64_t queries,
+                     const Scratch& scratch) {
+  if (!layout.pairs) return layout.pack_rows(query, args.query.stride, queries, scratch.query_rows);
+  const float scale = args.scale * kLog2E;
+  for (std::int64_t i = 0; i < queries; ++i) {
+    for (std::int64_t feature = 0; feature < layout.head_dim; ++feature)
+      scratch.scaled[i * layout.head_dim + feature] = query[i * args.query.stride + feature] * scale;
+  }
+  layout.pack_rows(scratch.scaled, layout.head_dim, queries, scratch.query_rows);
+}
+
+void pack_queries(const AttentionBackwardArgs& args, const Layout& layout, const Task& task, const QueryTile& tile,
+                  const Scratch& scratch) {
   const std::int64_t row = task.query_row + tile.first;
   const float* const query = part_of(args.query, row, task);
   const float* const grad_output = part_of(args.grad_output, row, task);
-  pack_rows(query, args.query.stride, tile.queries, head_dim, scratch.query_rows);
-  pack_features(query, args.query.stride, tile.queries, head_dim, scratch.query_features);
-  pack_rows(grad_output, args.grad_output.stride, tile.queries, head_dim, scratch.grad_output_rows);
-  pack_features(grad_output, args.grad_output.stride, tile.queries, head_dim, scratch.grad_output_features);
-  fill_zero(scratch.grad_query, round_up(tile.queries, kTileColumns) * head_dim);
+  pack_query_rows(args, layout, query, tile.queries, scratch);
+  layout.pack_features(query, args.query.stride, tile.queries, scratch.query_features);
+  layout.pack_rows(grad_output, args.grad_output.stride, tile.queries, scratch.grad_output_rows);
+  layout.pack_features(grad_output, args.grad_output.stride, tile.queries, scratch.grad_output_features);
+  fill_zero(scratch.grad_query, round_up(tile.queries, kTileColumns) * layout.head_rows);
   const double log2_e = 1.44269504088896340736;
   for (std::int64_t i = 0; i < tile.queries; ++i) {
     const double log_sum = args.log_sum_exp.as<float>()[(row + i) * args.log_sum_exp.stride + task.head];
     scratch.log_sums[i] = static_cast<float>(log_sum * log2_e);
-    scratch.products[i] = dot(part_of(args.output, row + i, task), grad_output + i * args.grad_output.stride, head_dim);
+    scratch.products[i] =
+        dot(part_of(args.output, row + i, task), grad_output + i * args.grad_output.stride, args.head_dim);
   }
 }
 
@@ -185,65 +271,70 @@ void mask_future(const QueryTile& tile, std::int64_t first_key, std::int64_t sta
 
 // A tile of queries against the group of keys that starts at `first_key`, the `position`-th of its block: adds to the
 // gradients of keys and values, and leaves the transposed gradients of scores of `count` keys.
-void differentiate_group(const AttentionBackwardArgs& args, const Task& task, const QueryTile& tile,
+void differentiate_group(const AttentionBackwardArgs& args, const Layout& layout, const QueryTile& tile,
                          std::int64_t first_key, std::int64_t position, std::int64_t count, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
+  const std::int64_t head_dim = layout.head_dim, height = layout.format.rows;
   // Queries before `start` see none of these keys. Lanes of the product with the keys begin there, too.
   const std::int64_t start =
       args.causal && first_key > tile.first ? (first_key - tile.first) / kTileColumns * kTileColumns : 0;
-  const std::int64_t offset = first_key * head_dim;
-  for (std::int64_t i = start / kTileRows * kTileRows; i < tile.queries; i += kTileRows) {
-    const int rows = static_cast<int>(smaller(kTileRows, tile.queries - i));
-    multiply_tile(rows, {scratch.query_rows + i * head_dim, scratch.key_columns + offset, head_dim,
-                         scratch.weights + i * kTileColumns, kTileColumns, false});
-    multiply_tile(rows, {scratch.grad_output_rows + i * head_dim, scratch.value_columns + offset, head_dim,
-                         scratch.score_gradients + i * kTileColumns, kTileColumns, false});
+  const std::int64_t columns = first_key * layout.column_rows;
+  for (std::int64_t i = start / height * height; i < tile.queries; i += height) {
+    const std::int64_t rows = layout.row_offset(i, head_dim);
+    layout.multiply(tile.queries - i, {scratch.query_rows + rows, scratch.key_columns + columns, layout.head_units,
+                                       scratch.weights + i * kTileColumns, kTileColumns, false});
+    layout.multiply(tile.queries - i,
+                    {scratch.grad_output_rows + rows, scratch.value_columns + columns, layout.head_units,
+                     scratch.score_gradients + i * kTileColumns, kTileColumns, false});
   }
   weigh(scratch, start, tile.queries);
   if (args.causal && first_key + kTileColumns > tile.first + 1) mask_future(tile, first_key, start, scratch);
-
-  const float* const weights = scratch.weights + start * kTileColumns;
-  const float* const gradients = scratch.score_gradients + start * kTileColumns;
-  for (int i = 0; i < head_dim; i += kTileRows) {
-    const int rows = static_cast<int>(smaller(kTileRows, head_dim - i));
-    const std::int64_t panel = i * tile.queries + start * kTileRows;
-    multiply_tile(rows, {scratch.grad_output_features + panel, weights, tile.queries - start,
-                         scratch.grad_value + offset + i * kTileColumns, kTileColumns, true});
-    multiply_tile(rows, {scratch.query_features + panel, gradients, tile.queries - start,
-                         scratch.grad_key + offset + i * kTileColumns, kTileColumns, true});
-  }
   for (std::int64_t i = start; i < tile.queries; i += kTileColumns) {
     pack_columns(scratch.score_gradients + i * kTileColumns, kTileColumns, smaller(kTileColumns, tile.queries - i),
                  count, 1.0f, scratch.score_gradient_columns + i * kBlockKeys + position * kTileColumns);
   }
+
+  const std::int64_t queries = tile.queries - start;
+  float* const weights = scratch.weights + start * kTileColumns;
+  float* const gradients = scratch.score_gradients + start * kTileColumns;
+  layout.join(weights, queries);
+  layout.join(gradients, queries);
+  for (std::int64_t i = 0; i < head_dim; i += height) {
+    const std::int64_t rows = layout.row_offset(i, tile.queries, layout.units(start));
+    const std::int64_t target = first_key * layout.head_rows + i * kTileColumns;
+    layout.multiply(head_dim - i, {scratch.grad_output_features + rows, weights, layout.units(queries),
+                                   scratch.grad_value + target, kTileColumns, true});
+    layout.multiply(head_dim - i, {scratch.query_features + rows, gradients, layout.units(queries),
+                                   scratch.grad_key + target, kTileColumns, true});
+  }
 }
 
 // A tile of queries against the block of `keys` keys that starts at `first_key`.
-void differentiate_block(const AttentionBackwardArgs& args, const Task& task, const QueryTile& tile,
-                         std::int64_t first_key, std::int64_t keys, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
+void differentiate_block(const AttentionBackwardArgs& args, const Layout& layout, const Task& task,
+                         const QueryTile& tile, std::int64_t first_key, std::int64_t keys, const Scratch& scratch) {
   for (std::int64_t j = 0; j < keys; j += kTileColumns)
-    differentiate_group(args, task, tile, first_key + j, j, smaller(kTileColumns, keys - j), scratch);
+    differentiate_group(args, layout, tile, first_key + j, j, smaller(kTileColumns, keys - j), scratch);
   for (std::int64_t i = 0; i < tile.queries; i += kTileColumns) {
     const std::int64_t visible = args.causal ? smaller(keys, tile.first + i + kTileColumns - first_key) : keys;
     if (visible <= 0) continue;
-    for (int feature = 0; feature < head_dim; feature += kTileRows) {
-      multiply_tile(static_cast<int>(smaller(kTileRows, head_dim - feature)),
-                    {scratch.key_features + feature * task.keys + first_key * kTileRows,
-                     scratch.score_gradient_columns + i * kBlockKeys, visible,
-                     scratch.grad_query + i * head_dim + feature * kTileColumns, kTileColumns, true});
+    float* const gradients = scratch.score_gradient_columns + i * kBlockKeys;
+    layout.join(gradients, visible);
+    for (std::int64_t feature = 0; feature < layout.head_dim; feature += layout.format.rows) {
+      layout.multiply(layout.head_dim - feature,
+                      {scratch.key_features + layout.row_offset(feature, task.keys, layout.units(first_key)), gradients,
+                       layout.units(visible), scratch.grad_query + i * layout.head_rows + feature * kTileColumns,
+                       kTileColumns, true});
     }
   }
 }
 
 // Writes `rows` rows of the head from panels that have them as lanes, each value multiplied by `scale`.
-void write_gradient(const Task& task, const float* panels, float scale, std::int64_t head_dim, std::int64_t first_row,
+void write_gradient(const Layout& layout, const Task& task, const float* panels, float scale, std::int64_t first_row,
                     std::int64_t rows, const MatrixView& target) {
   Vec factors[kTileVectors];
   for (Vec& factor : factors)
     factor = broadcast(scale);
   for (std::int64_t i = 0; i < rows; i += kTileColumns) {
-    write_columns(panels + i * head_dim, factors, smaller(kTileColumns, rows - i), head_dim,
+    write_columns(panels + i * layout.head_rows, factors, smaller(kTileColumns, rows - i), layout.head_dim,
                   part_of(target, first_row + i, task), target.stride);
   }
 }
@@ -254,20 +345,18 @@ void write_zero(const Task& task, std::int64_t head_dim, std::int64_t first_row,
     fill_zero(part_of(target, first_row + i, task), head_dim);
 }
 
-void run_task(const AttentionBackwardArgs& args, const Task& task, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
-  pack_keys(args, task, scratch);
+void run_task(const AttentionBackwardArgs& args, const Layout& layout, const Task& task, const Scratch& scratch) {
+  pack_keys(args, layout, task, scratch);
   for (std::int64_t first = 0; first < task.queries; first += task.tile) {
     const QueryTile tile = {first, smaller(task.tile, task.queries - first)};
-    pack_queries(args, task, tile, scratch);
+    pack_queries(args, layout, task, tile, scratch);
     const std::int64_t visible = args.causal ? smaller(task.keys, first + tile.queries) : task.keys;
     for (std::int64_t key = 0; key < visible; key += kBlockKeys)
-      differentiate_block(args, task, tile, key, smaller(kBlockKeys, visible - key), scratch);
-    write_gradient(task, scratch.grad_query, args.scale, head_dim, task.query_row + first, tile.queries,
-                   args.grad_query);
+      differentiate_block(args, layout, task, tile, key, smaller(kBlockKeys, visible - key), scratch);
+    write_gradient(layout, task, scratch.grad_query, args.scale, task.query_row + first, tile.queries, args.grad_query);
   }
-  write_gradient(task, scratch.grad_key, args.scale, head_dim, task.key_row, task.keys, args.grad_key);
-  write_gradient(task, scratch.grad_value, 1.0f, head_dim, task.key_row, task.keys, args.grad_value);
+  write_gradient(layout, task, scratch.grad_key, args.scale, task.key_row, task.keys, args.grad_key);
+  write_gradient(layout, task, scratch.grad_value, 1.0f, task.key_row, task.keys, args.grad_value);
 }
 
 // Queries of a tile: as many as stay in the caches, and about the same in every tile of a sequence.
@@ -282,6 +371,7 @@ std::int64_t tile_queries(std::int64_t queries, int head_dim) {
 
 void attention_backward_cpu(OpContext& context, const AttentionBackwardArgs& args) {
   static_assert(kBlockKeys % kTileColumns == 0 && kTileElements / kMaxHeadDim >= kTileColumns);
+  const Layout layout = Layout::of(args);
   cpu::parallel_for(args.sequences * args.heads, context.threads, [&](std::int64_t index, int worker) {
     const std::int64_t s = index / args.heads;
     Task task;
@@ -299,11 +389,12 @@ void attention_backward_cpu(OpContext& context, const AttentionBackwardArgs& arg
       return;
     }
     Scratch scratch;
-    const std::int64_t floats = divide_scratch(task, args.head_dim, nullptr, scratch);
+    const std::int64_t floats = divide_scratch(layout, task, nullptr, scratch);
     float* const memory =
         static_cast<float*>(cpu::worker_scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
-    divide_scratch(task, args.head_dim, memory, scratch);
-    run_task(args, task, scratch);
+    divide_scratch(layout, task, memory, scratch);
+    const MatrixUnitScope matrix_unit(layout.pairs);
+    run_task(args, layout, task, scratch);
   });
 }
 

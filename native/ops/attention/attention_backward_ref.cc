@@ -1,8 +1,10 @@
-// The oracle: the formulas of attention.h, one query of one head at a time, in double precision.
+// The oracle: the formulas of attention.h, one query of one head at a time, in double precision. Where products are in
+// bfloat16, their operands are rounded to it.
 #include <cmath>
 #include <vector>
 
 #include "ops/attention/attention.h"
+#include "tensor/convert.h"
 
 namespace siglip2 {
 namespace {
@@ -22,30 +24,39 @@ void differentiate(const AttentionBackwardArgs& args, const Problem& problem) {
   const auto row_of = [&](const auto& matrix, std::int64_t row) {
     return matrix.template as<float>() + row * matrix.stride + column;
   };
-  const auto dot = [&](const float* a, const float* b) {
+  const bool rounds = args.product_type == DType::kBFloat16;
+  const auto operand = [&](float value) { return static_cast<double>(rounds ? round_to_bfloat16(value) : value); };
+  const auto dot = [&](const float* a, const float* b, const auto& first, const auto& second) {
     double sum = 0;
     for (int i = 0; i < head_dim; ++i)
-      sum += static_cast<double>(a[i]) * b[i];
+      sum += first(a[i]) * second(b[i]);
     return sum;
   };
+  const auto exact = [](float value) { return static_cast<double>(value); };
+  const auto factor = [&](double value) { return rounds ? operand(static_cast<float>(value)) : value; };
+  // Scores of rounded operands are in units of log 2.
+  const float log2_e = 1.442695f;
+  const auto scaled = [&](float value) { return operand(rounds ? value * (args.scale * log2_e) : value); };
+  const double score_factor = rounds ? std::log(2.0) : static_cast<double>(args.scale);
   std::vector<double> grad_key(static_cast<std::size_t>(problem.keys * head_dim)), grad_value(grad_key.size());
   for (std::int64_t i = 0; i < problem.queries; ++i) {
     const std::int64_t row = problem.first_query + i;
     const float* const query = row_of(args.query, row);
     const float* const grad_output = row_of(args.grad_output, row);
     const double log_sum_exp = args.log_sum_exp.as<float>()[row * args.log_sum_exp.stride + problem.head];
-    const double product = dot(grad_output, row_of(args.output, row));
+    const double product = dot(grad_output, row_of(args.output, row), exact, exact);
     std::vector<double> grad_query(static_cast<std::size_t>(head_dim));
     const std::int64_t visible = args.causal && i + 1 < problem.keys ? i + 1 : problem.keys;
     for (std::int64_t j = 0; j < visible; ++j) {
       const float* const key = row_of(args.key, problem.first_key + j);
-      const double weight = std::exp(args.scale * dot(query, key) - log_sum_exp);
-      const double gradient = weight * (dot(grad_output, row_of(args.value, problem.first_key + j)) - product);
+      const float* const value = row_of(args.value, problem.first_key + j);
+      const double weight = std::exp(score_factor * dot(query, key, scaled, operand) - log_sum_exp);
+      const double gradient = weight * (dot(grad_output, value, operand, operand) - product);
       for (int f = 0; f < head_dim; ++f) {
         const auto at = static_cast<std::size_t>(j * head_dim + f);
-        grad_value[at] += weight * grad_output[f];
-        grad_key[at] += args.scale * gradient * query[f];
-        grad_query[static_cast<std::size_t>(f)] += args.scale * gradient * key[f];
+        grad_value[at] += factor(weight) * operand(grad_output[f]);
+        grad_key[at] += args.scale * factor(gradient) * operand(query[f]);
+        grad_query[static_cast<std::size_t>(f)] += args.scale * factor(gradient) * operand(key[f]);
       }
     }
     for (int f = 0; f < head_dim; ++f)

@@ -1,5 +1,6 @@
 // The oracle: one query of one head at a time, all scores kept, in double precision. Where products are in bfloat16,
-// queries, keys and values are rounded to it, but not the weights, of which each implementation rounds others.
+// their operands are rounded to it: the weights relative to the largest of all, while an implementation may round them
+// relative to the largest so far.
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -43,6 +44,7 @@ void attend(const Problem& problem, std::int64_t query_row) {
   for (double& score : scores) {
     score = std::exp(score - most);
     total += score;
+    if (rounds) score = operand(static_cast<float>(score));
   }
   for (int i = 0; i < args.head_dim; ++i) {
     double sum = 0;

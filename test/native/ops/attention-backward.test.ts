@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { attention, attentionBackward, Tensor } from '../../../lib/kernels/index.js';
 import { type AttentionShape, attentionShapes, prefix, same } from '../../support/attention-shapes.js';
-import { largestDifference, sameBits } from '../../support/compare.js';
+import { cosine, largestDifference, sameBits } from '../../support/compare.js';
 import {
   type ActivationType,
   activationTypes,
@@ -11,6 +11,7 @@ import {
   emulated,
   Place,
   shapesFor,
+  testDevice,
   threadCounts,
 } from '../../support/devices.js';
 import { centralDifferences } from '../../support/finite-differences.js';
@@ -37,7 +38,7 @@ function randomData(seed: number, { heads, headDim, queries, keys, size = 1 }: C
 }
 
 /** Forward and backward pass; the results of the forward pass come from the reference on both devices. */
-async function differentiate(place: Place, data: Data, entry: Case, threads?: number) {
+async function differentiate(place: Place, data: Data, entry: Case, threads?: number, productDtype?: ActivationType) {
   const { heads, headDim } = entry;
   const options = {
     queryOffsets: prefix(entry.queries),
@@ -45,6 +46,7 @@ async function differentiate(place: Place, data: Data, entry: Case, threads?: nu
     ...(entry.causal === undefined ? {} : { causal: entry.causal }),
     ...(entry.scale === undefined ? {} : { scale: entry.scale }),
     ...(threads === undefined ? {} : { threads }),
+    ...(productDtype === undefined ? {} : { productDtype }),
   };
   const inputs = (on: Place) => {
     const rows = (values: Float32Array) => on.activation(values, [values.length / (heads * headDim), heads, headDim]);
@@ -167,6 +169,14 @@ async function expectAgreement(dtype: ActivationType, seed: number, entry: Case)
   expectGradients(actual, await differentiate(Place.reference(dtype), data, entry), entry, dtype);
 }
 
+/** The reference rounds the same operands; weights and slopes of scores near the middle of two numbers to the other. */
+async function expectRoundedAgreement(seed: number, entry: Case): Promise<void> {
+  const data = randomData(seed, entry);
+  const actual = await differentiate(tested, data, entry, undefined, 'bfloat16');
+  const expected = await differentiate(Place.reference('float32'), data, entry, undefined, 'bfloat16');
+  expectGradients(actual, expected, entry, 'bfloat16');
+}
+
 const casesAndTypes = activationTypes.flatMap((dtype) =>
   cases.map(([name, entry]) => [name, dtype, entry] as [string, ActivationType, Case]),
 );
@@ -175,7 +185,11 @@ const tested = Place.tested('float32');
 describe('attentionBackward', () => {
   it.each(casesAndTypes)('%s in %s', async (_, dtype, entry) => expectAgreement(dtype, 1, entry));
 
-  it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
+  it.skipIf(testDevice !== 'cpu').each(cases)('%s with products in bfloat16', async (_, entry) =>
+    expectRoundedAgreement(4, entry),
+  );
+
+  function* randomCases(): Generator<[number, Case]> {
     const random = draw(2025);
     const most = emulated ? 35 : 90;
     for (let round = 0; round < (emulated ? 6 : 40); round++) {
@@ -188,7 +202,31 @@ describe('attentionBackward', () => {
         keys: random.next() < 0.5 ? queries : queries.map(() => random.integer(0, 2 * most)),
         causal: random.next() < 0.3,
       };
-      await expectAgreement(dtype, round, entry);
+      yield [round, entry];
+    }
+  }
+
+  it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
+    for (const [round, entry] of randomCases()) await expectAgreement(dtype, round, entry);
+  });
+
+  it.skipIf(testDevice !== 'cpu')('agrees with the reference on random shapes with products in bfloat16', async () => {
+    for (const [round, entry] of randomCases()) await expectRoundedAgreement(round, entry);
+  });
+
+  it.skipIf(testDevice !== 'cpu')('rounds to bfloat16 what the reference rounds', async () => {
+    const entry = { heads: 2, headDim: 64, ...same([100]) };
+    const data = randomData(6, entry);
+    const exact = await differentiate(tested, data, entry);
+    const rounded = await differentiate(tested, data, entry, undefined, 'bfloat16');
+    const expected = await differentiate(Place.reference('float32'), data, entry, undefined, 'bfloat16');
+    const squares = (left: Float32Array, right: Float32Array) =>
+      left.reduce((sum, value, i) => sum + (value - (right[i] as number)) ** 2, 0);
+    // All that is rounded makes a difference, of which what float32 rounds to another number is a small part.
+    for (const name of gradientNames) {
+      const share = Math.sqrt(squares(rounded[name], expected[name]) / squares(rounded[name], exact[name]));
+      expect(share, name).toBeLessThan(0.03);
+      expect(cosine(rounded[name], exact[name]), name).toBeGreaterThan(0.9999);
     }
   });
 
@@ -213,24 +251,27 @@ describe('attentionBackward', () => {
     }
   });
 
-  it('gives the same bits on any number of threads', async () => {
+  /** Types of products beside float32 activations. */
+  const productTypes: ActivationType[] = testDevice === 'cpu' ? ['float32', 'bfloat16'] : ['float32'];
+
+  it.each(productTypes)('gives the same bits on any number of threads, products in %s', async (type) => {
     const entry = { heads: 3, headDim: 72, ...same(emulated ? [13, 20] : [127, 64, 251]) };
     const data = randomData(7, entry);
-    const expected = await differentiate(tested, data, entry, 1);
+    const expected = await differentiate(tested, data, entry, 1, type);
     for (const threads of [2, ...threadCounts, 8]) {
-      const actual = await differentiate(tested, data, entry, threads);
+      const actual = await differentiate(tested, data, entry, threads, type);
       for (const name of gradientNames) expect(sameBits(actual[name], expected[name]), name).toBe(true);
     }
   });
 
-  it('gives a sequence the same bits whatever the batch around it', async () => {
+  it.each(productTypes)('gives a sequence the same bits whatever the batch around it, products in %s', async (type) => {
     const alone = { heads: 2, headDim: 20, ...same([37]) };
     const data = randomData(8, alone);
-    const expected = await differentiate(tested, data, alone);
+    const expected = await differentiate(tested, data, alone, undefined, type);
     const around = randomData(9, { ...alone, ...same([150]) });
     const join = (name: keyof Data) => Float32Array.of(...around[name], ...data[name], ...around[name]);
     const joined = { query: join('query'), key: join('key'), value: join('value'), gradOutput: join('gradOutput') };
-    const together = await differentiate(tested, joined, { ...alone, ...same([150, 37, 150]) });
+    const together = await differentiate(tested, joined, { ...alone, ...same([150, 37, 150]) }, undefined, type);
     for (const name of gradientNames) expect(together[name].subarray(150 * 40, 187 * 40), name).toEqual(expected[name]);
   });
 
@@ -285,6 +326,7 @@ describe('attentionBackward', () => {
       await expect(attentionBackward({ ...valid, [name]: undefined } as never)).rejects.toThrow(TypeError);
     await expect(attentionBackward({ ...valid, keyOffsets: Int32Array.of(0, 2, 4) })).rejects.toThrow(/keyOffsets/);
     await expect(attentionBackward({ ...valid, scale: Number.NaN })).rejects.toThrow(/scale/);
+    await expect(attentionBackward({ ...valid, productDtype: 'int8' as never })).rejects.toThrow(/productDtype/);
     const elsewhere = Tensor.from(new Float32Array(64), [4, 2, 8], { device: 'reference' });
     await expect(attentionBackward({ ...valid, gradOutput: elsewhere })).rejects.toThrow(/gradOutput.*reference/);
   });
