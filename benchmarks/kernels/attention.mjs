@@ -23,7 +23,7 @@ function makeArguments({ heads, headDim }, lengths, device) {
 const checks = [];
 const cases = [];
 const types = ['float32', 'bfloat16'];
-// The reference does not round the weights of the softmax.
+// Weights of the softmax near the middle of two numbers are rounded to the other one.
 const bounds = { bfloat16: { difference: 2e-2, cosine: 1e-5 } };
 for (const [model, dtype] of models.flatMap((model) => types.map((type) => [model, type]))) {
   const lengths = model.lengths.map((length) => Math.ceil(length / scale));

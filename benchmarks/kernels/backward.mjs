@@ -82,7 +82,7 @@ async function attentionArguments({ heads, headDim }, lengths, device, productDt
   return { args, backwardArgs: { ...args, ...(await attention(args)), gradOutput: tensor(4) } };
 }
 
-// The reference rounds neither the weights of the softmax nor the slopes of the scores.
+// Weights of the softmax and slopes of scores near the middle of two numbers are rounded to the other one.
 const bounds = { bfloat16: { difference: 2e-2, cosine: 1e-5 } };
 for (const [model, dtype] of models.flatMap((model) => ['float32', 'bfloat16'].map((type) => [model, type]))) {
   const width = model.heads * model.headDim;

@@ -105,12 +105,12 @@ describe.each(names)('gradients of %s', (name) => {
     const actual = await gradientsOf(name, { dtype: 'bfloat16' });
     const expected = await gradientsOf(name, { dtype: 'bfloat16', device: 'reference' });
     // The first model agrees to 3·10⁻⁸ and 10⁻⁴. In the second some number lies so near the middle of two of bfloat16
-    // that float32 and double precision round it to different ones, and others follow: 4·10⁻⁴ and 0.008; as in both with
-    // AMX, which adds in another order. What rounds nothing is off by 0.0016 to 0.0033 and 0.022 to 0.031.
-    expect(Math.abs(actual.loss - expected.loss) / expected.loss).toBeLessThan(1e-3);
+    // that float32 and double precision round it to different ones, and others follow: 4·10⁻⁴ and 0.008; with AMX, which
+    // adds in another order, in both: 4·10⁻⁵ and 0.006 in the first. What rounds nothing is off by 0.0016 to 0.0033 and 0.022 to 0.031.
+    expect(Math.abs(actual.loss - expected.loss) / expected.loss).toBeLessThan(name === 'naflex_hd96' ? 1e-3 : 1e-4);
     for (const [parameter, { data }] of actual.gradients) {
       const reference = expected.gradients.get(parameter)?.data ?? [];
-      expect(distance(data, reference, scaleOf(expected.gradients, parameter)), parameter).toBeLessThan(0.015);
+      expect(distance(data, reference, scaleOf(expected.gradients, parameter)), parameter).toBeLessThan(0.01);
     }
   });
 
