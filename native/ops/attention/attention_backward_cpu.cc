@@ -25,8 +25,6 @@
 // against 2·head_dim of the forward pass.
 #include "cpu/kernels.h"
 #include "cpu/simd/matrix_unit.h"
-#include "cpu/simd/pair_panels.h"
-#include "cpu/simd/pair_tile.h"
 #include "cpu/simd/row_math.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
@@ -40,68 +38,6 @@ namespace {
 constexpr std::int64_t kMostQueries = 128;     // of a tile
 constexpr std::int64_t kTileElements = 16384;  // queries × head_dim of a tile, so that its five copies stay in L2
 constexpr std::int64_t kBlockKeys = 128;       // a multiple of kTileColumns
-
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) {
-  return divide_up(a, b) * b;
-}
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
-  return a < b ? a : b;
-}
-constexpr std::int64_t larger(std::int64_t a, std::int64_t b) {
-  return a < b ? b : a;
-}
-
-// How a call's operands are packed.
-struct Layout {
-  bool pairs;
-  const TileFormat& format;
-  std::int64_t head_dim;
-  std::int64_t head_units;   // of products over head_dim
-  std::int64_t column_rows;  // rows of a panel with head_dim as its depth, before and after they are joined
-  std::int64_t head_rows;    // head_dim in whole tiles
-
-  static Layout of(const AttentionBackwardArgs& args) {
-    const bool pairs = args.product_type == DType::kBFloat16;
-    const TileFormat& format = pairs ? pair_format() : kFloatFormat;
-    const std::int64_t head_dim = args.head_dim, units = format.units(head_dim, pairs ? 2 : 1);
-    return {pairs, format, head_dim, units, larger(units, head_dim), round_up(head_dim, format.rows)};
-  }
-
-  // Units of a depth.
-  std::int64_t units(std::int64_t depth) const { return format.units(depth, pairs ? 2 : 1); }
-  // Words before row `row` of panels of rows, which begins a tile, at unit `unit`.
-  std::int64_t row_offset(std::int64_t row, std::int64_t depth, std::int64_t unit = 0) const {
-    return (row * units(depth) + unit * format.rows) * format.row_words;
-  }
-  // Words of panels of `rows` rows, with what packing writes behind them.
-  std::int64_t row_words(std::int64_t rows, std::int64_t depth) const {
-    return row_offset(round_up(rows, format.rows), depth) + kLanes;
-  }
-  // Panels of rows whose depth are values of a row, and whose depth are rows.
-  void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
-    if (pairs)
-      pack_pair_rows(source, stride, rows, head_dim, panels);
-    else
-      SIGLIP2_ISA::pack_rows(source, stride, rows, head_dim, panels);
-  }
-  void pack_features(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
-    if (pairs)
-      pack_transposed_pair_rows(source, stride, rows, head_dim, head_dim, panels);
-    else
-      SIGLIP2_ISA::pack_features(source, stride, rows, head_dim, panels);
-  }
-  // Makes `depth` rows of a panel what `multiply` takes; the others are 0 as far as that reads.
-  void join(float* panel, std::int64_t depth) const {
-    if (pairs) join_panel_rows(panel, depth, units(depth));
-  }
-  void multiply(std::int64_t rows, const TileArgs& tile) const {
-    const int count = static_cast<int>(smaller(format.rows, rows));
-    pairs ? multiply_pair_tile(count, tile) : multiply_tile(count, tile);
-  }
-};
 
 // One head of one sequence, and the largest tile that its queries are cut into.
 struct Task {
@@ -145,7 +81,7 @@ struct Scratch {
 };
 
 // Returns how many floats the parts take; with memory == nullptr only that.
-std::int64_t divide_scratch(const Layout& layout, const Task& task, float* memory, Scratch& scratch) {
+std::int64_t divide_scratch(const HeadLayout& layout, const Task& task, float* memory, Scratch& scratch) {
   std::int64_t used = 0;
   const auto take = [&](std::int64_t count) {
     float* const part = memory == nullptr ? nullptr : memory + used;
@@ -187,8 +123,8 @@ void fill_zero(float* target, std::int64_t count) {
 }
 
 // Rows become columns, times `scale`.
-void pack_column_panels(const Layout& layout, const float* source, std::int64_t stride, std::int64_t rows, float scale,
-                        float* panels) {
+void pack_column_panels(const HeadLayout& layout, const float* source, std::int64_t stride, std::int64_t rows,
+                        float scale, float* panels) {
   for (std::int64_t first = 0; first < rows; first += kTileColumns) {
     float* const panel = panels + first * layout.column_rows;
     pack_columns(source + first * stride, stride, smaller(kTileColumns, rows - first), layout.head_dim, scale, panel);
@@ -196,7 +132,7 @@ void pack_column_panels(const Layout& layout, const float* source, std::int64_t 
   }
 }
 
-void pack_keys(const AttentionBackwardArgs& args, const Layout& layout, const Task& task, const Scratch& scratch) {
+void pack_keys(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task, const Scratch& scratch) {
   const float* const key = part_of(args.key, task.key_row, task);
   pack_column_panels(layout, key, args.key.stride, task.keys, layout.pairs ? 1.0f : args.scale * kLog2E,
                      scratch.key_columns);
@@ -209,8 +145,8 @@ void pack_keys(const AttentionBackwardArgs& args, const Layout& layout, const Ta
 }
 
 // In pairs the scale is the queries', as in the forward pass, which rounded them after that.
-void pack_query_rows(const AttentionBackwardArgs& args, const Layout& layout, const float* query, std::int64_t queries,
-                     const Scratch& scratch) {
+void pack_query_rows(const AttentionBackwardArgs& args, const HeadLayout& layout, const float* query,
+                     std::int64_t queries, const Scratch& scratch) {
   if (!layout.pairs) return layout.pack_rows(query, args.query.stride, queries, scratch.query_rows);
   const float scale = args.scale * kLog2E;
   for (std::int64_t i = 0; i < queries; ++i) {
@@ -220,7 +156,7 @@ void pack_query_rows(const AttentionBackwardArgs& args, const Layout& layout, co
   layout.pack_rows(scratch.scaled, layout.head_dim, queries, scratch.query_rows);
 }
 
-void pack_queries(const AttentionBackwardArgs& args, const Layout& layout, const Task& task, const QueryTile& tile,
+void pack_queries(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task, const QueryTile& tile,
                   const Scratch& scratch) {
   const std::int64_t row = task.query_row + tile.first;
   const float* const query = part_of(args.query, row, task);
@@ -271,7 +207,7 @@ void mask_future(const QueryTile& tile, std::int64_t first_key, std::int64_t sta
 
 // A tile of queries against the group of keys that starts at `first_key`, the `position`-th of its block: adds to the
 // gradients of keys and values, and leaves the transposed gradients of scores of `count` keys.
-void differentiate_group(const AttentionBackwardArgs& args, const Layout& layout, const QueryTile& tile,
+void differentiate_group(const AttentionBackwardArgs& args, const HeadLayout& layout, const QueryTile& tile,
                          std::int64_t first_key, std::int64_t position, std::int64_t count, const Scratch& scratch) {
   const std::int64_t head_dim = layout.head_dim, height = layout.format.rows;
   // Queries before `start` see none of these keys. Lanes of the product with the keys begin there, too.
@@ -309,7 +245,7 @@ void differentiate_group(const AttentionBackwardArgs& args, const Layout& layout
 }
 
 // A tile of queries against the block of `keys` keys that starts at `first_key`.
-void differentiate_block(const AttentionBackwardArgs& args, const Layout& layout, const Task& task,
+void differentiate_block(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task,
                          const QueryTile& tile, std::int64_t first_key, std::int64_t keys, const Scratch& scratch) {
   for (std::int64_t j = 0; j < keys; j += kTileColumns)
     differentiate_group(args, layout, tile, first_key + j, j, smaller(kTileColumns, keys - j), scratch);
@@ -328,8 +264,8 @@ void differentiate_block(const AttentionBackwardArgs& args, const Layout& layout
 }
 
 // Writes `rows` rows of the head from panels that have them as lanes, each value multiplied by `scale`.
-void write_gradient(const Layout& layout, const Task& task, const float* panels, float scale, std::int64_t first_row,
-                    std::int64_t rows, const MatrixView& target) {
+void write_gradient(const HeadLayout& layout, const Task& task, const float* panels, float scale,
+                    std::int64_t first_row, std::int64_t rows, const MatrixView& target) {
   Vec factors[kTileVectors];
   for (Vec& factor : factors)
     factor = broadcast(scale);
@@ -345,7 +281,7 @@ void write_zero(const Task& task, std::int64_t head_dim, std::int64_t first_row,
     fill_zero(part_of(target, first_row + i, task), head_dim);
 }
 
-void run_task(const AttentionBackwardArgs& args, const Layout& layout, const Task& task, const Scratch& scratch) {
+void run_task(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task, const Scratch& scratch) {
   pack_keys(args, layout, task, scratch);
   for (std::int64_t first = 0; first < task.queries; first += task.tile) {
     const QueryTile tile = {first, smaller(task.tile, task.queries - first)};
@@ -371,7 +307,7 @@ std::int64_t tile_queries(std::int64_t queries, int head_dim) {
 
 void attention_backward_cpu(OpContext& context, const AttentionBackwardArgs& args) {
   static_assert(kBlockKeys % kTileColumns == 0 && kTileElements / kMaxHeadDim >= kTileColumns);
-  const Layout layout = Layout::of(args);
+  const HeadLayout layout = HeadLayout::of(args.head_dim, args.product_type);
   cpu::parallel_for(args.sequences * args.heads, context.threads, [&](std::int64_t index, int worker) {
     const std::int64_t s = index / args.heads;
     Task task;

@@ -23,8 +23,6 @@
 
 #include "cpu/kernels.h"
 #include "cpu/simd/matrix_unit.h"
-#include "cpu/simd/pair_panels.h"
-#include "cpu/simd/pair_tile.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
@@ -38,55 +36,23 @@ constexpr std::int64_t kTileElements =
     24576;                                // queries × head_dim of a task: transposed queries and outputs stay in L2
 constexpr std::int64_t kFewQueries = 64;  // queries of a task when there are too few tasks for the threads
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
-  return a < b ? a : b;
-}
-
 std::int64_t most_keys_of(int head_dim) {
   return head_dim <= 128 ? 256 : 128;
 }
 
-// How a call's operands are packed.
-struct Layout {
-  bool pairs;
-  const TileFormat& format;
-  std::int64_t head_dim;
-  std::int64_t head_units;   // units of the depth of scores
-  std::int64_t query_rows;   // rows of a group's queries, before and after they are joined
-  std::int64_t output_rows;  // rows of a group's output, in whole tiles
-
-  static Layout of(const AttentionArgs& args) {
-    const bool pairs = args.product_type == DType::kBFloat16;
-    const TileFormat& format = pairs ? pair_format() : kFloatFormat;
-    const std::int64_t head_dim = args.head_dim, units = format.units(head_dim, pairs ? 2 : 1);
-    return {pairs, format, head_dim, units, units > head_dim ? units : head_dim, tiled(format, head_dim)};
-  }
-  static std::int64_t tiled(const TileFormat& format, std::int64_t rows) {
-    return divide_up(rows, format.rows) * format.rows;
-  }
-  std::int64_t key_units(std::int64_t keys) const { return format.units(keys, pairs ? 2 : 1); }
-  void multiply(std::int64_t rows, const TileArgs& tile) const {
-    const int count = static_cast<int>(smaller(format.rows, rows));
-    pairs ? multiply_pair_tile(count, tile) : multiply_tile(count, tile);
-  }
-};
-
 // A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
 struct Scratch {
   float* key;     // rows of the tile, of head_units
-  float* value;   // features as rows of the tile, of key_units
+  float* value;   // features as rows of the tile, of their units
   float* scores;  // [keys][kTileColumns]
-  float* query;   // [groups][query_rows][kTileColumns]
-  float* output;  // [groups][output_rows][kTileColumns]
+  float* query;   // [groups][column_rows][kTileColumns]
+  float* output;  // [groups][head_rows][kTileColumns]
   float* most;    // [groups][kTileColumns]
   float* total;   // [groups][kTileColumns]
 };
 
 // Returns how many floats the parts take; with memory == nullptr only that.
-std::int64_t divide_scratch(const Layout& layout, std::int64_t groups, float* memory, Scratch& scratch) {
+std::int64_t divide_scratch(const HeadLayout& layout, std::int64_t groups, float* memory, Scratch& scratch) {
   const std::int64_t keys = most_keys_of(static_cast<int>(layout.head_dim));
   std::int64_t used = 0;
   const auto take = [&](std::int64_t count) {
@@ -95,11 +61,11 @@ std::int64_t divide_scratch(const Layout& layout, std::int64_t groups, float* me
     return part;
   };
   const std::int64_t row_words = layout.format.row_words;
-  scratch.key = take(Layout::tiled(layout.format, keys) * layout.head_units * row_words + kLanes);
-  scratch.value = take(layout.output_rows * layout.key_units(keys) * row_words + kLanes);
-  scratch.scores = take(Layout::tiled(layout.format, keys) * kTileColumns);
-  scratch.query = take(groups * layout.query_rows * kTileColumns);
-  scratch.output = take(groups * layout.output_rows * kTileColumns);
+  scratch.key = take(round_up(keys, layout.format.rows) * layout.head_units * row_words + kLanes);
+  scratch.value = take(layout.head_rows * layout.units(keys) * row_words + kLanes);
+  scratch.scores = take(round_up(keys, layout.format.rows) * kTileColumns);
+  scratch.query = take(groups * layout.column_rows * kTileColumns);
+  scratch.output = take(groups * layout.head_rows * kTileColumns);
   scratch.most = take(groups * kTileColumns);
   scratch.total = take(groups * kTileColumns);
   return used;
@@ -116,32 +82,27 @@ struct Task {
 };
 
 // Keys become panels of a tile's rows of keys, values panels of a tile's rows of features.
-void pack_keys(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t first,
+void pack_keys(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t first,
                std::int64_t count, const Scratch& scratch) {
   const int head_dim = args.head_dim;
   const std::int64_t row = task.key_row + first, column = task.head * head_dim;
   const float* const key = args.key.as<float>() + row * args.key.stride + column;
   const float* const value = args.value.as<float>() + row * args.value.stride + column;
-  if (layout.pairs) {
-    pack_pair_rows(key, args.key.stride, count, head_dim, scratch.key);
-    pack_transposed_pair_rows(value, args.value.stride, count, head_dim, head_dim, scratch.value);
-  } else {
-    pack_rows(key, args.key.stride, count, head_dim, scratch.key);
-    pack_features(value, args.value.stride, count, head_dim, scratch.value);
-  }
+  layout.pack_rows(key, args.key.stride, count, scratch.key);
+  layout.pack_features(value, args.value.stride, count, scratch.value);
 }
 
 // Queries, times the scale and log₂ e, become columns of the tile.
-void pack_queries(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t groups,
+void pack_queries(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t groups,
                   const Scratch& scratch) {
   const float* const query =
       args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
   for (std::int64_t group = 0; group < groups; ++group) {
     const std::int64_t first = group * kTileColumns;
-    float* const panel = scratch.query + first * layout.query_rows;
+    float* const panel = scratch.query + first * layout.column_rows;
     pack_columns(query + first * args.query.stride, args.query.stride, smaller(kTileColumns, task.queries - first),
                  args.head_dim, args.scale * kLog2E, panel);
-    if (layout.pairs) join_panel_rows(panel, args.head_dim, layout.head_units);
+    layout.join(panel, args.head_dim);
   }
 }
 
@@ -192,7 +153,7 @@ void soften(float* scores, std::int64_t count, GroupState& state) {
 }
 
 // One group of queries against the tile of keys in scratch.
-void attend(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t group,
+void attend(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t group,
             std::int64_t first_key, std::int64_t packed_keys, const Scratch& scratch) {
   const std::int64_t first_query = task.first_query + group * kTileColumns;
   std::int64_t keys = packed_keys;
@@ -200,8 +161,8 @@ void attend(const AttentionArgs& args, const Layout& layout, const Task& task, s
   if (keys <= 0) return;
 
   const std::int64_t height = layout.format.rows, row_words = layout.format.row_words;
-  const float* const query = scratch.query + group * layout.query_rows * kTileColumns;
-  float* const output = scratch.output + group * layout.output_rows * kTileColumns;
+  const float* const query = scratch.query + group * layout.column_rows * kTileColumns;
+  float* const output = scratch.output + group * layout.head_rows * kTileColumns;
   for (std::int64_t j = 0; j < keys; j += height) {
     layout.multiply(keys - j, {scratch.key + j * layout.head_units * row_words, query, layout.head_units,
                                scratch.scores + j * kTileColumns, kTileColumns, false});
@@ -227,9 +188,9 @@ void attend(const AttentionArgs& args, const Layout& layout, const Task& task, s
       }
     }
   }
-  const std::int64_t units = layout.key_units(keys);
-  if (layout.pairs) join_panel_rows(scratch.scores, keys, units);
-  const std::int64_t value_words = layout.key_units(packed_keys) * row_words;
+  const std::int64_t units = layout.units(keys);
+  layout.join(scratch.scores, keys);
+  const std::int64_t value_words = layout.units(packed_keys) * row_words;
   for (std::int64_t i = 0; i < layout.head_dim; i += height) {
     layout.multiply(layout.head_dim - i, {scratch.value + i * value_words, scratch.scores, units,
                                           output + i * kTileColumns, kTileColumns, first_key > 0});
@@ -237,13 +198,13 @@ void attend(const AttentionArgs& args, const Layout& layout, const Task& task, s
 }
 
 // Divides a group's output by its sums and writes it, and the logarithm of the sums, to the rows of its queries.
-void finish_group(const AttentionArgs& args, const Layout& layout, const Task& task, std::int64_t group,
+void finish_group(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t group,
                   const Scratch& scratch) {
   const int head_dim = args.head_dim;
   const std::int64_t first = group * kTileColumns;
   const std::int64_t queries = smaller(kTileColumns, task.queries - first);
   const std::int64_t row = task.query_row + task.first_query + first;
-  const float* const sums = scratch.output + first * layout.output_rows;
+  const float* const sums = scratch.output + first * layout.head_rows;
   float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
   Vec scale[kTileVectors];
   for (int v = 0; v < kTileVectors; ++v)
@@ -270,7 +231,7 @@ void write_empty(const AttentionArgs& args, const Task& task) {
   }
 }
 
-void run_task(const AttentionArgs& args, const Layout& layout, const Task& task, const Scratch& scratch) {
+void run_task(const AttentionArgs& args, const HeadLayout& layout, const Task& task, const Scratch& scratch) {
   if (task.keys == 0) return write_empty(args, task);
   const std::int64_t groups = divide_up(task.queries, kTileColumns);
   pack_queries(args, layout, task, groups, scratch);
@@ -304,7 +265,7 @@ void attention_cpu(OpContext& context, const AttentionArgs& args) {
   if (tile > 16 * kTileColumns) tile = 16 * kTileColumns;
   if (tile > kFewQueries && tasks_with(tile) < 4 * context.threads) tile = kFewQueries;
   const std::int64_t groups = divide_up(tile, kTileColumns);
-  const Layout layout = Layout::of(args);
+  const HeadLayout layout = HeadLayout::of(args.head_dim, args.product_type);
 
   cpu::parallel_for(tasks_with(tile), context.threads, [&](std::int64_t index, int worker) {
     std::int64_t s = 0, tiles = 0;
