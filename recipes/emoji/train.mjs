@@ -2,13 +2,12 @@
  * Trains the emoji model from nothing: `npm run train:emoji -- [OPTIONS]`.
  *
  *   --seed N        default 1
- *   --set SET       final (default): all training styles; development: without Twemoji
- *   --name NAME     of the run's folder, default SET-seed-N
- *   --last STAGE    ends after this stage (1 to 4)
+ *   --name NAME     of the run's folder, default seed-N
+ *   --last STAGE    ends after this stage (1 to 5)
  *
  * Makes the data and the tokenizer where they are missing, then runs `siglip2 train` with one configuration of stages/ after
  * the other, each from the weights of the one before. A training that was interrupted goes on where it stopped, bit for
- * bit. The trained model is in <cache>/runs/NAME/4-together/checkpoint.
+ * bit. The trained model is in <cache>/runs/NAME/5-redrawn/checkpoint.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -22,23 +21,22 @@ import { stageConfiguration, stages } from './stages.mjs';
 const { values: options } = parseArgs({
   options: {
     seed: { type: 'string', default: '1' },
-    set: { type: 'string', default: 'final' },
     name: { type: 'string' },
     last: { type: 'string' },
   },
 });
 const cache = cacheFolder();
-if (!existsSync(path.join(cache, 'shards', options.set))) run(script('data/make.mjs'));
+if (!existsSync(path.join(cache, 'shards', 'redrawn'))) run(script('data/make.mjs'));
 const start = path.join(cache, 'model');
 await makeModelFolder(cache, start);
 
-const runs = path.join(cache, 'runs', options.name ?? `${options.set}-seed-${options.seed}`);
+const runs = path.join(cache, 'runs', options.name ?? `seed-${options.seed}`);
 let before;
 for (const stage of stages) {
   const folder = path.join(runs, stage);
   if (!existsSync(path.join(folder, 'finished'))) {
     const model = before === undefined ? { config: start } : { checkpoint: before };
-    const place = { cache, set: options.set, seed: Number(options.seed), model };
+    const place = { cache, seed: Number(options.seed), model };
     writeWhole(`${folder}.yaml`, stageConfiguration(stage, place));
     const resume = existsSync(path.join(folder, 'checkpoint')) ? ['--resume'] : [];
     console.error(`\n${stage}: ${folder}`);

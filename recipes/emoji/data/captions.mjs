@@ -5,8 +5,17 @@
 import { randomIntegers, shuffled } from './random.mjs';
 import { comparable } from './texts.mjs';
 
-/** Texts of a picture in each language: half names, 30 % single keywords, 20 % several keywords in a row. */
+/**
+ * Texts of a picture in each language: half names, 30 % single keywords, 20 % several keywords in a row.
+ *
+ * @typedef {{ names: number, keywords: number, joins: number }} Shares
+ */
+
+/** @type {Shares} */
 export const shares = { names: 20, keywords: 12, joins: 8 };
+
+/** Half as many, for styles that have several pictures of every drawing. @type {Shares} */
+export const halfShares = { names: 10, keywords: 6, joins: 4 };
 
 /** How often a single keyword is repeated at most: "flag", the only one of 258 flags, tells little about each of them. */
 export const mostOfOne = 4;
@@ -36,15 +45,16 @@ const attempts = 20;
  *
  * @param {Vocabulary[]} vocabularies one for each language
  * @param {string} seed decides every draw
- * @returns {string[]} `names + keywords + joins` of {@link shares} for each language
+ * @param {Shares} [parts] how many texts of each kind
+ * @returns {string[]} as many as `parts` has in all, for each language
  */
-export function captions(vocabularies, seed) {
+export function captions(vocabularies, seed, parts = shares) {
   const below = randomIntegers(seed);
   return vocabularies.flatMap(({ names, keywords, weights, heldOut }) => {
-    const joins = keywords.length < 2 ? [] : joinsOf(keywords, heldOut, below);
-    const count = Math.min(shares.keywords, mostOfOne * keywords.length);
+    const joins = keywords.length < 2 ? [] : joinsOf(keywords, heldOut, parts.joins, below);
+    const count = Math.min(parts.keywords, mostOfOne * keywords.length);
     const singles = weighted(keywords, weights, count, below);
-    const total = shares.names + shares.keywords + shares.joins;
+    const total = parts.names + parts.keywords + parts.joins;
     return [...repeated(names, total - joins.length - singles.length, below), ...singles, ...joins];
   });
 }
@@ -69,9 +79,9 @@ function weighted(items, weights, count, below) {
   return result;
 }
 
-function joinsOf(keywords, heldOut, below) {
+function joinsOf(keywords, heldOut, count, below) {
   const joins = [];
-  for (let attempt = 0; joins.length < shares.joins && attempt < shares.joins * attempts; attempt++) {
+  for (let attempt = 0; joins.length < count && attempt < count * attempts; attempt++) {
     const length = 2 + below(Math.min(longestJoin, keywords.length) - 1);
     const parts = shuffled(keywords, below).slice(0, length);
     const separator = separators[below(separators.length)];

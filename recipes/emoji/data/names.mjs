@@ -186,3 +186,23 @@ export function iconKeys(name, aliases, index) {
   const keys = [name, ...aliases].map(keyOf).filter((key) => key !== undefined && key !== '');
   return [...new Set(keys)];
 }
+
+/** Icons of Iconify's `noto` that are older drawings: the same emoji has another icon, under the name of today. */
+export const olderNotoIcons = new Set([
+  'disappointed-but-relieved-face',
+  'face-savouring-delicious-food',
+  'face-with-cold-sweat',
+  'face-with-open-mouth-and-cold-sweat',
+  'face-with-stuck-out-tongue',
+  'face-with-stuck-out-tongue-and-winking-eye',
+  'first-quarter-moon-with-face',
+  'full-moon-with-face',
+  'last-quarter-moon-with-face',
+  'left-pointing-magnifying-glass',
+  'man-in-tuxedo',
+  'right-pointing-magnifying-glass',
+  'smiling-face-with-open-hands',
+  'smiling-face-with-open-mouth',
+  'smiling-face-with-open-mouth-and-cold-sweat',
+  'smiling-face-with-open-mouth-and-smiling-eyes',
+]);

@@ -9,6 +9,7 @@ export const packages = {
   'emoji-datasource-google': '16.0.0',
   '@twemoji/svg': '15.0.0',
   '@iconify-json/emojione': '1.2.3',
+  '@iconify-json/noto': '1.2.9',
   '@iconify-json/noto-v1': '1.2.5',
   '@iconify-json/fxemoji': '1.2.2',
   openmoji: '17.0.0',

@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import sharp from 'sharp';
 import { writeWhole, writeWholeFolder } from './cache.mjs';
+import { emojibase } from './emoji.mjs';
+import { redraw, redraws } from './redraw.mjs';
 import { styles } from './styles.mjs';
 
 /** Side of the pictures, in pixels. */
@@ -88,9 +90,14 @@ export function identicalGroups(digests) {
   return [...groups.values()].filter((keys) => keys.length > 1);
 }
 
+/** The folder, and the name in the manifest, of a style drawn anew. */
+export function redrawnStyle(style, time) {
+  return `${style}-redrawn-${time}`;
+}
+
 /**
- * Renders every style: cropped to the drawing, and those that are not trained on also as they come
- * (`<style>-uncropped`).
+ * Renders every style: cropped to the drawing; those that are trained on also drawn anew several times
+ * ({@link redrawnStyle}), those that are not also as they come (`<style>-uncropped`).
  *
  * @param {object} place
  * @param {string} place.modules `node_modules` of the packages
@@ -102,20 +109,34 @@ export function identicalGroups(digests) {
 export async function makePictures({ modules, cache, keys: wanted, log = () => {} }) {
   const folder = path.join(cache, 'pictures');
   const manifest = { size: pictureSize, emoji: wanted.size, styles: {} };
-  for (const [name, { open, ...style }] of Object.entries(styles)) {
-    const drawings = new Map(
-      [...open(modules)].filter(([key]) => wanted.has(key)).sort(([a], [b]) => (a < b ? -1 : 1)),
-    );
-    const variants = style.use === 'training' ? [true] : [true, false];
-    for (const crop of variants) {
-      const variant = crop ? name : `${name}-uncropped`;
+  const names = new Map(emojibase(modules).map(({ key, label }) => [key, label]));
+  for (const [style, { open, vectors = open, ...facts }] of Object.entries(styles)) {
+    const render = async (variant, drawings, { crop = true, identical }) => {
+      const sorted = new Map([...drawings].filter(([key]) => wanted.has(key)).sort(([a], [b]) => (a < b ? -1 : 1)));
       const digests = await writeWholeFolder(path.join(folder, variant), (partial) =>
-        renderAll(drawings, { crop, folder: partial }),
+        renderAll(sorted, { crop, folder: partial }),
       );
-      const identical = identicalGroups(digests);
+      const groups = identical ?? identicalGroups(digests);
       const keys = [...digests.keys()].sort();
-      manifest.styles[variant] = { ...style, cropped: crop, count: keys.length, identical, keys };
-      log(`${variant}: ${digests.size} pictures, ${identical.length} groups of identical ones`);
+      manifest.styles[variant] = { ...facts, cropped: crop, count: keys.length, identical: groups, keys };
+      log(`${variant}: ${keys.length} pictures, ${groups.length} groups of identical ones`);
+      return groups;
+    };
+    const drawings = open(modules);
+    const identical = await render(style, drawings, {});
+    if (facts.use !== 'training') {
+      await render(`${style}-uncropped`, drawings, { crop: false });
+      continue;
+    }
+    const lines = [...vectors(modules)].filter(([, drawing]) => 'svg' in drawing);
+    for (let time = 1; time <= redraws; time++) {
+      const variant = redrawnStyle(style, time);
+      const drawn = lines.map(([key, drawing]) => [
+        key,
+        redraw(drawing, { time, name: names.get(key) ?? '', seed: `${variant}\n${key}` }),
+      ]);
+      // Drawings that were the same are as hard to tell apart when each is drawn anew.
+      await render(variant, drawn, { identical });
     }
   }
   writeWhole(path.join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);

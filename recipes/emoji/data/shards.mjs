@@ -7,24 +7,31 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { pack } from 'tar-stream';
 import { readMade, writeWholeFolder } from './cache.mjs';
-import { captions } from './captions.mjs';
+import { captions, halfShares, shares } from './captions.mjs';
+import { redrawnStyle } from './pictures.mjs';
 import { randomIntegers, shuffled } from './random.mjs';
+import { redraws } from './redraw.mjs';
 import { stylesFor } from './styles.mjs';
 import { comparable } from './texts.mjs';
 
-/** The styles of each set of shards. `development` leaves one training style for choosing among models. */
-const stylesOf = {
-  development: stylesFor('training').filter((style) => style !== 'twemoji'),
-  final: stylesFor('training'),
-};
+/** Styles as they are drawn, and with every drawing drawn anew as often as {@link redraws} says. */
+const plain = stylesFor('training');
+const redrawn = plain.flatMap((style) => [
+  style,
+  ...Array.from({ length: redraws }, (_, at) => redrawnStyle(style, at + 1)),
+]);
 
-/** Sets of shards: their styles, and the languages of their texts, all seen ones where nothing is said. */
-export const shardSets = Object.fromEntries(
-  Object.entries(stylesOf).flatMap(([set, styles]) => [
-    [set, { styles }],
-    [`${set}-english`, { styles, languages: ['en'] }],
-  ]),
-);
+/**
+ * Sets of shards: their styles, how many texts a picture has in a language, and the languages, all seen ones where nothing
+ * is said.
+ *
+ * @type {Record<string, { styles: string[], shares: import('./captions.mjs').Shares, languages?: string[] }>}
+ */
+export const shardSets = {
+  'plain-english': { styles: plain, shares, languages: ['en'] },
+  plain: { styles: plain, shares },
+  redrawn: { styles: redrawn, shares: halfShares },
+};
 
 /** Pictures in a shard: few, so that the reader's shuffle buffer of a thousand always mixes several styles. */
 const shardLength = 128;
@@ -94,11 +101,11 @@ export async function makeShards({ cache, log = () => {} }) {
   const texts = readMade(path.join(cache, 'texts.json'), 'texts');
   const heldOut = heldOutSpellings(texts);
   const result = {};
-  for (const [set, { styles, languages }] of Object.entries(shardSets)) {
+  for (const [set, { styles, ...kind }] of Object.entries(shardSets)) {
     const counts = { shards: 0, pictures: 0, texts: 0, bytes: 0 };
     await writeWholeFolder(path.join(cache, 'shards', set), async (folder) => {
       for (const style of styles) {
-        const examples = examplesOf({ cache, style, entry: manifest.styles[style], texts, heldOut, languages });
+        const examples = examplesOf({ cache, style, entry: manifest.styles[style], texts, heldOut, ...kind });
         for (let first = 0; first < examples.length; first += shardLength) {
           const number = String(first / shardLength).padStart(3, '0');
           const members = examples.slice(first, first + shardLength);
@@ -113,7 +120,7 @@ export async function makeShards({ cache, log = () => {} }) {
 }
 
 /** The examples of a style in random order, so that a shard is a sample of all kinds of emoji. */
-function examplesOf({ cache, style, entry, texts, heldOut, languages = texts.seen }) {
+function examplesOf({ cache, style, entry, texts, heldOut, shares, languages = texts.seen }) {
   if (entry === undefined) throw new Error(`the manifest of the pictures has no style "${style}"; make them again`);
   const same = new Map(entry.identical.flatMap((group) => group.map((key) => [key, group])));
   const keys = entry.keys.filter((key) => languages.some((language) => texts.languages[language][key] !== undefined));
@@ -122,7 +129,7 @@ function examplesOf({ cache, style, entry, texts, heldOut, languages = texts.see
     png: path.join(cache, 'pictures', style, `${key}.png`),
     json: () => {
       const group = [key, ...(same.get(key) ?? []).filter((other) => other !== key)];
-      const text = captions(vocabulariesOf(texts, group, heldOut, languages), `captions\n${key}\n${style}`);
+      const text = captions(vocabulariesOf(texts, group, heldOut, languages), `captions\n${key}\n${style}`, shares);
       return { key, style, text };
     },
   }));

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fxemojiKeys } from './fxemoji-names.mjs';
 import { hasSkinTone, keyOfHexadecimal } from './keys.mjs';
-import { englishNames, fluentFiles, iconKeys } from './names.mjs';
+import { englishNames, fluentFiles, iconKeys, olderNotoIcons } from './names.mjs';
 import { packages } from './packages.mjs';
 
 /**
@@ -18,6 +18,7 @@ import { packages } from './packages.mjs';
  * @property {string} licenceSource where that is stated
  * @property {string} author whom an attribution names
  * @property {(modules: string) => Map<string, Drawing>} open the drawings by key
+ * @property {(modules: string) => Map<string, Drawing>} [vectors] the same drawings as SVG, where `open` has pixels alone
  */
 
 /**
@@ -36,6 +37,7 @@ const sets = {
     licenceSource: "the package's README",
     author: 'Google',
     open: (modules) => hexadecimalFiles(path.join(modules, 'emoji-datasource-google', 'img', 'google', '64'), '.png'),
+    vectors: (modules) => namedIcons(modules, 'noto', olderNotoIcons),
   },
   twemoji: {
     title: 'Twemoji',
@@ -133,11 +135,13 @@ function fluent(modules) {
   );
 }
 
-/** A set of Iconify's whose names are English. */
-function namedIcons(modules, set) {
+/** A set of Iconify's whose names are English, without some of its icons. */
+function namedIcons(modules, set, without = new Set()) {
   const index = englishNames(modules);
-  return icons(modules, set, (name, aliases) => iconKeys(name, aliases, index));
+  return icons(modules, set, (name, aliases) => (without.has(name) ? [] : iconKeys(name, aliases, index)));
 }
+
+const namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"';
 
 /** The icons of one of Iconify's sets: SVG without its outermost element, in a common size or with one of their own. */
 function icons(modules, set, keysOf) {
@@ -151,7 +155,7 @@ function icons(modules, set, keysOf) {
     const width = icon.width ?? stored.width;
     const height = icon.height ?? stored.height;
     const box = `${icon.left ?? 0} ${icon.top ?? 0} ${width} ${height}`;
-    const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${box}">${icon.body}</svg>`;
+    const svg = `<svg ${namespaces} viewBox="${box}">${icon.body}</svg>`;
     for (const key of keys) {
       if (found.has(key)) throw new Error(`${set}: the icons ${namesOf.get(key)} and ${name} would both be ${key}`);
       found.set(key, { svg, size: Math.max(width, height) });

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { openDataset } from '../../../lib/training/index.js';
 import { encodePng, identicalGroups, renderDrawing } from '../../../recipes/emoji/data/pictures.mjs';
 import { makeShards, shardSets } from '../../../recipes/emoji/data/shards.mjs';
+import { stylesFor } from '../../../recipes/emoji/data/styles.mjs';
 import { temporaryFolder, writeFiles } from '../../support/folders.js';
 
 const svg = (body: string, box = '0 0 32 32') => ({
@@ -114,17 +115,17 @@ describe('shards', () => {
   it('are read by the trainer, with the texts of seen languages that are not held out', async () => {
     const cache = await smallCache();
     const made = await makeShards({ cache });
-    expect(made.development!.pictures).toBe(2 * shardSets.development!.styles.length - 1);
-    expect(made.final!.pictures).toBe(2 * shardSets.final!.styles.length - 1);
+    for (const set of ['plain', 'plain-english', 'redrawn'])
+      expect(made[set]!.pictures).toBe(2 * shardSets[set]!.styles.length - 1);
 
     const dataset = await openDataset(
-      { shards: path.join(cache, 'shards/final/*.tar') },
+      { shards: path.join(cache, 'shards/plain/*.tar') },
       { epochs: 1, shuffle: false },
     );
     const found = new Map<string, readonly string[]>();
     for await (const { key, texts } of dataset.examples()) found.set(key, texts);
     expect(dataset.skipped.count).toBe(0);
-    expect(found.size).toBe(made.final!.pictures);
+    expect(found.size).toBe(made.plain!.pictures);
     expect([...found.keys()].filter((key) => key.endsWith('-twemoji')).sort()).toEqual([
       '1F431-twemoji',
       '1F63A-twemoji',
@@ -137,14 +138,16 @@ describe('shards', () => {
     }
   });
 
-  it('leave a style out of the set for development', async () => {
+  it('are of styles that are trained on; drawings drawn anew are in a set of their own', async () => {
     const cache = await smallCache();
     await makeShards({ cache });
-    const files = (set: string) => readdirSync(path.join(cache, 'shards', set));
-    expect(files('final').some((name) => name.startsWith('twemoji'))).toBe(true);
-    expect(files('development').some((name) => name.startsWith('twemoji'))).toBe(false);
-    for (const style of ['openmoji', 'fluent'])
-      expect([...files('final'), ...files('development')].some((name) => name.startsWith(style))).toBe(false);
+    const stylesIn = (set: string) =>
+      [...new Set(readdirSync(path.join(cache, 'shards', set)).map((name) => name.replace(/-\d+\.tar$/, '')))].sort();
+    const plain = stylesFor('training').sort();
+    expect(stylesIn('plain')).toEqual(plain);
+    expect(stylesIn('plain-english')).toEqual(plain);
+    const redrawn = plain.flatMap((style) => [1, 2, 3].map((time) => `${style}-redrawn-${time}`));
+    expect(stylesIn('redrawn')).toEqual([...plain, ...redrawn].sort());
   });
 
   it('have English texts alone in the sets for the first stage', async () => {
@@ -159,20 +162,18 @@ describe('shards', () => {
       for await (const { texts: own } of dataset.examples()) for (const text of own) found.add(text);
       return found;
     };
-    for (const set of ['final', 'development']) {
-      expect(await read(set)).toContain('cara de gat');
-      const english = await read(`${set}-english`);
-      expect(english).toContain('cat face');
-      expect(english).not.toContain('cara de gat');
-    }
+    for (const set of ['plain', 'redrawn']) expect(await read(set)).toContain('cara de gat');
+    const english = await read('plain-english');
+    expect(english).toContain('cat face');
+    expect(english).not.toContain('cara de gat');
   });
 
   it('have the same bytes every time', async () => {
     const cache = await smallCache();
     const bytes = () =>
-      readdirSync(path.join(cache, 'shards/final')).map((name) => [
+      readdirSync(path.join(cache, 'shards/redrawn')).map((name) => [
         name,
-        readFileSync(path.join(cache, 'shards/final', name)).toString('base64'),
+        readFileSync(path.join(cache, 'shards/redrawn', name)).toString('base64'),
       ]);
     await makeShards({ cache });
     const first = bytes();
