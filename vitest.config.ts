@@ -27,6 +27,7 @@ const narrowProducts = [
   'test/native/ops/linear*.test.ts',
   'test/native/ops/attention.test.ts',
   'test/native/ops/mlp.test.ts',
+  'test/model/automatic-type.test.ts',
   'test/model/golden.test.ts',
 ];
 
@@ -34,6 +35,7 @@ const narrowProducts = [
 const kernelTests = [
   'test/native/ops/**/*.test.ts',
   'test/kernels/**/*.test.ts',
+  'test/model/automatic-type.test.ts',
   'test/model/golden.test.ts',
   'test/training/gradients.test.ts',
 ];

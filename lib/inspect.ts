@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { chooseDevice } from './device.js';
+import { chooseDevice, type DType, resolveDType } from './device.js';
 import { SiglipError } from './errors.js';
 import { loadNative, type NativeAttempt, type NativeDescription, type NativeDeviceFacts } from './native.js';
 import loader from './native-loader.cjs';
@@ -31,8 +31,8 @@ export interface Inspection {
   };
   /** Devices that can be used; `facts` of GPUs. */
   devices: { name: string; description: string; facts?: NativeDeviceFacts }[];
-  /** What `device: 'auto'` chooses, and why. */
-  auto?: { device: string; reason: string };
+  /** What `device: 'auto'` chooses, and why; and what `dtype: 'auto'` chooses on that device to run a model in. */
+  auto?: { device: string; reason: string; dtype: DType };
   /** Whether there is a CUDA device; its name, or why there is none and what to do about it. */
   gpu: {
     available: boolean;
@@ -80,7 +80,7 @@ export async function inspect(): Promise<Inspection> {
     ...inspection,
     cpu: { model, cores, instructionSets, instructionSet, availableMemory },
     devices,
-    auto,
+    auto: { ...auto, dtype: resolveDType('dtype', 'auto', auto.device, 'compute') },
     gpu: { available, reason: auto.reason, ...(unusedCards.length === 0 ? {} : { unusedCards }) },
   };
 }

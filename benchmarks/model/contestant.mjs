@@ -5,9 +5,8 @@ import { answerRequests } from '../support/answer.mjs';
 let model;
 
 await answerRequests({
-  async load({ checkpoint, tower, threads, device, dtype }) {
-    const options = { towers: [tower], threads, device: device ?? 'cpu', dtype: dtype ?? 'auto' };
-    model = await Siglip2.load(checkpoint, options);
+  async load({ checkpoint, tower, threads, device = 'cpu', dtype = 'float32' }) {
+    model = await Siglip2.load(checkpoint, { towers: [tower], threads, device, dtype });
     return { description: `siglip2, ${model.device}, ${model.dtype}` };
   },
   prepare(kind, shape, arrays) {

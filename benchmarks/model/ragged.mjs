@@ -45,7 +45,7 @@ const batches = [
 ];
 
 const { ours, peers, descriptions, missing, close } = await startContestants(
-  { checkpoint, tower: 'vision', threads: options.threads },
+  { checkpoint, tower: 'vision', dtype: 'float32', threads: options.threads },
   options,
 );
 const checks = [];

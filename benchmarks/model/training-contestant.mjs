@@ -15,7 +15,7 @@ async function gradients(batch, parameters) {
 
 await answerRequests({
   async load({ checkpoint, threads, device = 'cpu', dtype = 'float32', optimizer, microBatchSize, checkpointing }) {
-    const model = await Siglip2.load(checkpoint, { threads, device });
+    const model = await Siglip2.load(checkpoint, { threads, device, dtype });
     const { learningRate, weightDecay, betas, epsilon, clipNorm } = optimizer;
     trainer = await Trainer.create(model, {
       threads,

@@ -49,7 +49,7 @@ export function torchProgram(file, { python }) {
 
 /**
  * Loads one tower of a checkpoint into this package and into the peers, each in a process of its own.
- * @param settings `checkpoint`, `tower`, `threads`
+ * @param settings `checkpoint`, `tower`, `threads`, `dtype` (default float32)
  * @param options `peers`, `python`, `smoke` of the command line. A smoke run has no real peers: this package's own
  *   double-precision `reference` device stands in for one.
  * @returns `ours`, `peers`, `descriptions` by name, `missing` (sentences), and `close()`, which must be called

@@ -18,7 +18,7 @@ export interface NaflexPatchifyOptions {
   std?: number[];
   /** `pil`: Pillow's 8-bit resampling to the bit, as Hugging Face; `float`: unrounded, as big_vision trains. */
   mode?: 'pil' | 'float';
-  /** Type of the patches: `float32`, or `bfloat16` on devices that compute in it. */
+  /** Type of the patches: `float32`, or on GPUs `bfloat16`. Default `auto`: `bfloat16` on CUDA devices, else `float32`. */
   dtype?: DType | 'auto';
   device?: Device;
   /** CPU: most threads to use; default all cores available to the process. */

@@ -25,7 +25,8 @@ export interface LoadOptions {
   /**
    * `bfloat16` on CPUs: weights of layers, and what they are multiplied by, in bfloat16; sums and all else in float32.
    * `int8` on CPUs: those of the encoder's blocks in 8-bit integers, with a scale for each output and each token.
-   * `auto`: `bfloat16` on CUDA devices, `float32` elsewhere.
+   * `auto`, the default: the fastest in which embeddings have a cosine of at least 0.9995 to those in `float32`, which
+   * is `bfloat16` on CUDA devices and on CPUs that multiply it (instruction sets `avx512bf16` and `amx`), else `float32`.
    */
   dtype?: DType | 'auto';
   /** Load only what is needed; default both. */

@@ -81,6 +81,7 @@ export class Siglip2 {
   /** The checkpoint's configuration, with every default filled in. */
   readonly config: Siglip2Config;
   readonly device: string;
+  /** What the model computes in; with `dtype: 'auto'`, what that has chosen. */
   readonly dtype: DType;
   /**
    * What a person should know about how the checkpoint was read, a sentence each: where the tensors overruled
@@ -302,7 +303,7 @@ export class Siglip2 {
 
   /**
    * Writes the checkpoint in Hugging Face layout: weights of the loaded towers, configuration, tokenizer. Unless
-   * `dtype` asks for another type, weights are bit-identical to those that were loaded.
+   * `dtype` asks for another type, weights are bit-identical to the checkpoint's, whatever the model computes in.
    */
   async save(folder: string, options?: SaveOptions): Promise<void> {
     this.#handle();

@@ -3,7 +3,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { gpuRows } from '../../lib/cli/commands/inspect.js';
-import { inspect } from '../../lib/index.js';
+import { type Inspection, inspect } from '../../lib/index.js';
 import { Tensor } from '../../lib/kernels/index.js';
 import { checkpoint, checkpointWithNaN, documentOf, siglip2 } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
@@ -26,6 +26,21 @@ describe('without a model', () => {
     const text = await siglip2(['inspect']);
     for (const part of ['Installation', 'Processor', 'Devices', expected.cpu?.model as string, process.version])
       expect(text.stdout).toContain(part);
+  });
+
+  it.each([
+    ['baseline', 'float32'],
+    ['amxemulated', 'bfloat16'],
+  ])('shows that models run in what suits the instruction set, on %s in %s', async (instructionSet, dtype) => {
+    const env = { SIGLIP2_ISA: instructionSet };
+    const { cpu, auto } = documentOf<Inspection>(await siglip2(['inspect', '--json'], { env }));
+    expect(cpu?.instructionSet).toBe(instructionSet);
+    expect(auto?.reason).toBeTruthy();
+    if (auto?.device !== 'cpu') return; // with a GPU it is the GPU's
+    expect(auto.dtype).toBe(dtype);
+    expect((await siglip2(['inspect'], { env })).stdout).toMatch(
+      new RegExp(`^ *dtype +auto is ${dtype} for inference$`, 'm'),
+    );
   });
 
   it('still reports, and exits with 1, when no native binary can be loaded', async () => {

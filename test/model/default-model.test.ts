@@ -12,7 +12,7 @@ describe('the packaged model', () => {
   let model: Siglip2;
   let exact: Awaited<ReturnType<typeof search>>;
   beforeAll(async () => {
-    model = await Siglip2.load(defaultModel);
+    model = await Siglip2.load(defaultModel, { dtype: 'float32' });
     exact = await search(model);
   });
   afterAll(() => model?.dispose());

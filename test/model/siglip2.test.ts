@@ -36,7 +36,7 @@ describe.each(['fixed_p16_hd32', 'naflex_hd64'] as const)('%s, from files and te
   const imageOptions = name.startsWith('naflex') ? { maxPatches: 64 } : {};
 
   it('gives the zero-shot probabilities of the reference', async () => {
-    using model = await Siglip2.load(checkpointFolder(name));
+    using model = await Siglip2.load(checkpointFolder(name), { dtype: 'float32' });
     const images = await model.embedImages(golden.images.map(picture), imageOptions);
     const texts = await model.embedTexts(golden.texts);
     const { logits, probabilities, shape } = model.similarity(images, texts);
@@ -56,7 +56,7 @@ describe.each(['fixed_p16_hd32', 'naflex_hd64'] as const)('%s, from files and te
 describe('a NaFlex model', () => {
   let model: Siglip2;
   beforeAll(async () => {
-    model = await Siglip2.load(pathToFileURL(`${checkpointFolder('naflex_hd64')}/`));
+    model = await Siglip2.load(pathToFileURL(`${checkpointFolder('naflex_hd64')}/`), { dtype: 'float32' });
   });
   afterAll(() => model.dispose());
 
@@ -220,7 +220,7 @@ describe('loading', () => {
 
   it('runs a whole model on the double-precision oracle, which the CPU kernels agree with', async () => {
     for (const name of ['naflex_hd72', 'fixed_p16_textproj'] as const) {
-      using cpu = await Siglip2.load(checkpointFolder(name));
+      using cpu = await Siglip2.load(checkpointFolder(name), { device: 'cpu', dtype: 'float32' });
       using reference = await Siglip2.load(checkpointFolder(name), { device: 'reference' });
       const images = [await cpu.embedImages(chelsea), await reference.embedImages(chelsea)] as const;
       expect(largestDifference(images[0].data, images[1].data)).toBeLessThan(2e-6);

@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { inspect } from '../../lib/index.js';
 import { builtFile, checkpoint } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
 import { Random } from '../support/random.js';
@@ -30,7 +31,9 @@ it('prints its tables and draws its sheet', async () => {
   const { queries, classification } = await load('questions.mjs');
   for (const { text } of queries) expect(stdout).toContain(`  ${text} `);
   for (const label of classification.labels) expect(stdout).toContain(`  ${label} `);
-  expect(stdout).toMatch(/Embedded \d+ pictures in [\d.]+ s on cpu, in float32/);
+  const { auto } = await inspect();
+  expect(stdout).toMatch(/Embedded \d+ pictures in [\d.]+ s on /);
+  expect(stdout).toContain(` s on ${auto?.device}, in ${auto?.dtype}.\n`);
   expect(stdout).toContain('sheet.png');
   const { width, height, format } = await sharp(output).metadata();
   expect([width, format]).toEqual([1240, 'png']);

@@ -116,7 +116,12 @@ function printInspection(terminal: Terminal, inspection: Inspection): void {
     'Devices',
     table([
       ...devices.map(({ name, description }) => [name, description]),
-      ...(auto === undefined ? [] : [['auto', `${auto.device} (${auto.reason})`]]),
+      ...(auto === undefined
+        ? []
+        : [
+            ['auto', `${auto.device} (${auto.reason})`],
+            ['dtype', `auto is ${auto.dtype} for inference`],
+          ]),
       ...(gpu.unusedCards === undefined
         ? []
         : [['not used', printable(`${gpu.unusedCards.join(', ')}: ${gpu.reason}`)]]),
