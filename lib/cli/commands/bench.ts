@@ -5,10 +5,10 @@ import { describeBenchMachine } from '../../bench/machine.js';
 import { type BenchResult, columns, describeRoof, rowOf, writeResult } from '../../bench/report.js';
 import { measureRoof } from '../../bench/roof.js';
 import { type Measurement, measure } from '../../bench/run.js';
-import { type Device, resolveDevice, resolveDType } from '../../device.js';
+import { type Device, resolveDevice } from '../../device.js';
 import { devices } from '../../kernels/index.js';
 import { exitCodes, UsageError } from '../errors.js';
-import { addDeviceOptions, addDTypeOption, addHubOptions, type CommonOptions, integer } from '../options.js';
+import { addDeviceOptions, addHubOptions, type CommonOptions, integer } from '../options.js';
 import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
 import { table } from '../table.js';
@@ -29,7 +29,8 @@ export function addBench(program: Command): void {
         'compared with the double-precision reference before it is timed.',
     )
     .argument('[words...]', 'only cases whose kernel or shape has one of these words');
-  addDTypeOption(addDeviceOptions(command))
+  addDeviceOptions(command)
+    .option('--dtype <type>', 'float32, bfloat16 or, on a CPU, int8 (default: bfloat16 on a GPU, float32 on a CPU)')
     .option('--repeats <n>', 'runs that are measured, of each case', integer(3, 1000), 20)
     .option('--out <folder>', 'write the result there, as JSON and Markdown')
     .option('--list', 'show the cases, measure nothing');
@@ -39,7 +40,7 @@ export function addBench(program: Command): void {
 Examples:
   siglip2 bench
   siglip2 bench attention --dtype bfloat16 --out results
-  siglip2 bench sigmoidLoss So400m --device cpu --dtype float32
+  siglip2 bench sigmoidLoss So400m --device cpu
   siglip2 bench linear --device cpu --dtype int8`,
   );
   runs(command, benchCommand);
@@ -67,18 +68,13 @@ async function benchCommand(context: Context, options: BenchOptions, words: stri
   const device = resolveDevice('--device', options.device);
   const facts = devices().find(({ name }) => name === device);
   const onCpu = facts?.kind !== 'cuda';
-  const dtype = benchDType(options.dtype, device);
+  const dtype = benchDType(options.dtype, device, onCpu);
   const chosen = casesOf(named, device, dtype);
   if (chosen.length === 0)
-    throw new UsageError(
-      `none of these cases can be measured in ${dtype} on ${device}`,
-      '--dtype float32 measures all',
-    );
+    throw new UsageError(`none of these cases can be measured in ${dtype} on ${device}`, 'siglip2 bench --help');
   if (onCpu) terminal.notice(`measuring on ${device}, with smaller batches: no GPU is used`);
   if (chosen.length < named.length)
-    terminal.notice(
-      `left out, for want of a form in ${dtype} on ${device}: ${kernelsOf(named, chosen)}; --dtype float32 measures all`,
-    );
+    terminal.notice(`left out, for want of a form in ${dtype} on ${device}: ${kernelsOf(named, chosen)}`);
 
   const progress = new Progress(terminal, 'measuring', { total: chosen.length, unit: 'kernels' });
   const result: BenchResult = {
@@ -130,8 +126,8 @@ function kernelsOf(cases: KernelCase[], chosen: KernelCase[]): string {
   return [...new Set(cases.filter((each) => !chosen.includes(each)).map(({ kernel }) => kernel))].join(', ');
 }
 
-function benchDType(dtype: CommonOptions['dtype'], device: string): BenchDType {
-  if (dtype === undefined || dtype === 'auto') return resolveDType('--dtype', dtype, device, 'compute') as BenchDType;
+function benchDType(dtype: CommonOptions['dtype'], device: string, onCpu: boolean): BenchDType {
+  if (dtype === undefined || dtype === 'auto') return onCpu ? 'float32' : 'bfloat16';
   const known = device === 'cpu' ? ['float32', 'bfloat16', 'int8'] : ['float32', 'bfloat16'];
   if (known.includes(dtype)) return dtype as BenchDType;
   throw new UsageError(
