@@ -81,14 +81,21 @@ std::vector<std::int32_t> to_int32s(const Napi::Value& value, const char* argume
   return copy_typed_array<Napi::Int32Array, std::int32_t>(value, argument, napi_int32_array, "an Int32Array");
 }
 
-std::vector<std::uint8_t> to_bytes(const Napi::Value& value, const char* argument) {
+ByteView view_bytes(const Napi::Value& value, const char* argument) {
   if (!value.IsTypedArray()) throw_type_error(value, argument, "a typed array");
   // Not through the array's buffer: Node-API does not take a SharedArrayBuffer for one.
   void* data = nullptr;
   if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) != napi_ok)
     throw Napi::Error::New(value.Env());
-  std::vector<std::uint8_t> copy(value.As<Napi::TypedArray>().ByteLength());
-  if (!copy.empty()) std::memcpy(copy.data(), data, copy.size());
+  return {static_cast<const std::uint8_t*>(data), value.As<Napi::TypedArray>().ByteLength()};
+}
+
+Bytes to_bytes(const Napi::Value& value, const char* argument) {
+  const ByteView from = view_bytes(value, argument);
+  // Not a vector: decoded photographs have megabytes, in which zeros that are then overwritten, and pages that the
+  // system hands out one by one, cost more than the copy.
+  Bytes copy{{static_cast<std::uint8_t*>(cpu::allocate(from.size)), cpu::release}, from.size};
+  if (from.size > 0) std::memcpy(copy.data.get(), from.data, from.size);
   return copy;
 }
 

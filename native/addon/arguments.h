@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -13,6 +14,16 @@
 #include "tensor/error.h"
 
 namespace siglip2::addon {
+
+struct Bytes {
+  std::shared_ptr<std::uint8_t[]> data;
+  std::size_t size;
+};
+
+struct ByteView {
+  const std::uint8_t* data;
+  std::size_t size;
+};
 
 std::string to_string(const Napi::Value& value, const char* argument);
 std::int64_t to_integer(const Napi::Value& value, const char* argument);
@@ -28,7 +39,9 @@ Napi::Array to_array(const Napi::Value& value, const char* argument);
 // Copies, because the caller may change or transfer the array while the work is queued.
 std::vector<float> to_floats(const Napi::Value& value, const char* argument);
 std::vector<std::int32_t> to_int32s(const Napi::Value& value, const char* argument);
-std::vector<std::uint8_t> to_bytes(const Napi::Value& value, const char* argument);
+Bytes to_bytes(const Napi::Value& value, const char* argument);
+// The bytes themselves, for work that is done when the call returns.
+ByteView view_bytes(const Napi::Value& value, const char* argument);
 // Numbers of an ordinary array.
 std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argument);
 

@@ -36,9 +36,10 @@ DecodedImages to_decoded_images(const Napi::Object& object, const Device* device
       bytes = tensor->buffer.bytes();
       decoded.tensors.push_back(tensor);
     } else {
-      decoded.storage.push_back(to_bytes(image.Get("data"), "data"));
-      view.data = decoded.storage.back().data();
-      bytes = decoded.storage.back().size();
+      Bytes copy = to_bytes(image.Get("data"), "data");
+      view.data = copy.data.get();
+      bytes = copy.size;
+      decoded.storage.push_back(std::move(copy.data));
     }
     view.width = to_integer(image.Get("width"), "width");
     view.height = to_integer(image.Get("height"), "height");

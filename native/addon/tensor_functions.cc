@@ -18,20 +18,20 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     tensor->device = &find_device(to_string(info[0], "device"));
     tensor->dtype = to_dtype(info[1]);
     tensor->shape = to_shape(info[2], "shape");
-    const std::vector<std::uint8_t> bytes = to_bytes(info[3], "data");
+    const ByteView bytes = view_bytes(info[3], "data");
     const std::int64_t elements = count_elements(tensor->shape);
     for (const std::int64_t size : tensor->shape)
       if (elements < 0 || size > 2147483647) throw Error(kErrorShape, "shape: a size is out of range");
-    if (elements * static_cast<std::int64_t>(size_of(tensor->dtype)) != static_cast<std::int64_t>(bytes.size()))
+    if (elements * static_cast<std::int64_t>(size_of(tensor->dtype)) != static_cast<std::int64_t>(bytes.size))
       throw Error(kErrorShape, "data: its length does not fit the shape");
     Device& device = *tensor->device;
     const auto upload = [&] {
-      tensor->buffer = DeviceBuffer(device, bytes.size());
+      tensor->buffer = DeviceBuffer(device, bytes.size);
       OpContext context = device.context();
-      device.table().copy_to_device(context, tensor->buffer.data(), bytes.data(), bytes.size());
+      device.table().copy_to_device(context, tensor->buffer.data(), bytes.data, bytes.size);
     };
     device.table().host_memory ? upload() : device.executor().run_and_wait(upload);
-    return make_handle(info.Env(), tensor, static_cast<std::int64_t>(bytes.size()));
+    return make_handle(info.Env(), tensor, static_cast<std::int64_t>(bytes.size));
   });
 }
 

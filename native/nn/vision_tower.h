@@ -26,8 +26,8 @@ struct VisionConfig {
 
 // Decoded images, to be resized, normalised and cut into patches.
 struct DecodedImages {
-  std::vector<std::vector<std::uint8_t>> storage;    // of pixels in host memory
-  std::vector<std::shared_ptr<const void>> tensors;  // that hold pixels in device memory
+  std::vector<std::shared_ptr<const std::uint8_t[]>> storage;  // of pixels in host memory
+  std::vector<std::shared_ptr<const void>> tensors;            // that hold pixels in device memory
   std::vector<ImageView> images;
   std::vector<std::int32_t> target_sizes;  // [images, 2]: height, width in pixels
   PatchifyImagesArgs processing;           // rescale, mean, deviation, mode, filter; the rest is filled in here

@@ -22,6 +22,19 @@ PairWeight split(std::int32_t even, std::int32_t odd) {
   return {{low(even), low(odd)}, {high(even), high(odd), high(even), high(odd)}};
 }
 
+// Weights are below 1.99, so that the last part is below 2^7 as well.
+QuadWeight split(const std::int32_t (&weights)[4]) {
+  QuadWeight quad;
+  for (int position = 0; position < 4; ++position) {
+    std::int32_t rest = weights[position];
+    for (int part = 0; part < 3; ++part) {
+      quad.parts[part][position] = static_cast<std::int8_t>(rest);
+      rest = (rest - quad.parts[part][position]) >> 8;
+    }
+  }
+  return quad;
+}
+
 struct AxisKey {
   std::int64_t source;
   std::int64_t target;
@@ -33,27 +46,32 @@ struct AxisKey {
 // without any of them allocating.
 class Axis {
  public:
-  Axis(const AxisKey& key, ResizeMode mode, ResizeFilter filter)
-      : filter_(key.source, key.target, filter), mode_(mode), view_{key.source, key.outputs} {
+  Axis(const AxisKey& key, const PatchifyImagesArgs& args, WeightForm form)
+      : filter_(key.source, key.target, args.filter),
+        mode_(args.mode),
+        form_(mode_ == ResizeMode::kPil ? form : WeightForm::kPairs),
+        view_{key.source, key.outputs} {
+    const std::int64_t size = positions_of(form_);
     taps_.resize(static_cast<std::size_t>(key.outputs));
     std::int64_t total = 0;
-    std::int64_t longest_range = 0;
     for (std::int64_t position = 0; position < key.outputs; ++position) {
       const SourceRange range = filter_.range(position);
       ResampleTaps& taps = taps_[static_cast<std::size_t>(position)];
-      taps = {range.begin / 2, (range.end + 1) / 2 - range.begin / 2, total};
-      total += taps.pairs;
-      view_.longest = std::max(view_.longest, taps.pairs);
-      longest_range = std::max(longest_range, range.end - range.begin);
+      taps = {range.begin / size, (range.end + size - 1) / size - range.begin / size, total};
+      total += taps.units;
+      view_.longest = std::max(view_.longest, taps.units);
     }
-    weights_.resize(static_cast<std::size_t>(longest_range + 2));
-    if (mode == ResizeMode::kPil) {
-      fixed_.resize(static_cast<std::size_t>(total));
-    } else {
+    weights_.resize(static_cast<std::size_t>(view_.longest * size));
+    if (mode_ == ResizeMode::kFloat) {
       real_.resize(static_cast<std::size_t>(2 * total));
+    } else if (form_ == WeightForm::kPairs) {
+      pairs_.resize(static_cast<std::size_t>(total));
+    } else {
+      quads_.resize(static_cast<std::size_t>(total));
     }
     view_.taps = taps_.data();
-    view_.fixed = fixed_.data();
+    view_.pairs = pairs_.data();
+    view_.quads = quads_.data();
     view_.real = real_.data();
   }
 
@@ -66,30 +84,32 @@ class Axis {
 
  private:
   void fill_position(std::int64_t position) {
-    const SourceRange range = filter_.range(position);
+    const std::int64_t size = positions_of(form_);
     const ResampleTaps& taps = taps_[static_cast<std::size_t>(position)];
-    // weights_[0] stands for source position 2 · first_pair.
-    const std::int64_t lead = range.begin - 2 * taps.first_pair;
-    double* const weights = weights_.data();
-    weights[0] = 0.0;
-    weights[lead + range.end - range.begin] = 0.0;
-    filter_.fill_weights(position, weights + lead);
-    for (std::int64_t pair = 0; pair < taps.pairs; ++pair) {
-      const auto index = static_cast<std::size_t>(taps.weights + pair);
-      if (mode_ == ResizeMode::kPil) {
-        fixed_[index] = split(to_fixed(weights[2 * pair]), to_fixed(weights[2 * pair + 1]));
+    double* const weights = weights_.data();  // of source positions from size · first on
+    std::fill(weights, weights + taps.units * size, 0.0);
+    filter_.fill_weights(position, weights + filter_.range(position).begin - size * taps.first);
+    for (std::int64_t unit = 0; unit < taps.units; ++unit) {
+      const auto index = static_cast<std::size_t>(taps.weights + unit);
+      const double* const own = weights + unit * size;
+      if (mode_ == ResizeMode::kFloat) {
+        real_[2 * index] = static_cast<float>(own[0]);
+        real_[2 * index + 1] = static_cast<float>(own[1]);
+      } else if (form_ == WeightForm::kPairs) {
+        pairs_[index] = split(to_fixed(own[0]), to_fixed(own[1]));
       } else {
-        real_[2 * index] = static_cast<float>(weights[2 * pair]);
-        real_[2 * index + 1] = static_cast<float>(weights[2 * pair + 1]);
+        quads_[index] = split({to_fixed(own[0]), to_fixed(own[1]), to_fixed(own[2]), to_fixed(own[3])});
       }
     }
   }
 
   ResampleFilter filter_;
   ResizeMode mode_;
+  WeightForm form_;
   ResampleAxis view_;
   std::vector<ResampleTaps> taps_;
-  std::vector<PairWeight> fixed_;
+  std::vector<PairWeight> pairs_;
+  std::vector<QuadWeight> quads_;
   std::vector<float> real_;
   std::vector<double> weights_;  // of one position, while it is computed
 };
@@ -105,12 +125,12 @@ struct PatchifyPlan::Storage {
   float normalized[3][256];
 };
 
-PatchifyPlan::PatchifyPlan(const PatchifyImagesArgs& args, int threads) {
+PatchifyPlan::PatchifyPlan(const PatchifyImagesArgs& args, WeightForm form, int threads) {
   auto storage = std::make_unique<Storage>();
   const auto axis = [&](std::int64_t source, std::int64_t target, std::int64_t outputs) {
     const AxisKey key{source, target, outputs};
     const auto [entry, is_new] = storage->index.try_emplace(key, storage->axes.size());
-    if (is_new) storage->axes.emplace_back(key, args.mode, args.filter);
+    if (is_new) storage->axes.emplace_back(key, args, form);
     return storage->axes[entry->second].view();
   };
 

@@ -1,4 +1,5 @@
-// The inner loops of patchify_cpu.cc for each instruction set. Included by kernels only (see cpu/isa.h).
+// The inner loops of patchify_cpu.cc for each instruction set, on pairs of source positions; patchify_quads.h has those
+// on quads. Included by kernels only (see cpu/isa.h).
 //
 // All work in blocks of 16 lanes by one pair: 32 bytes, for each lane the bytes of source positions 2i and 2i + 1. In
 // the horizontal pass lanes are 16 source rows and there is one block for each colour channel; in the vertical pass
@@ -18,24 +19,24 @@
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
-inline constexpr int kLanes = 16;
+inline constexpr int kBlockLanes = 16;
 inline constexpr int kChannels = 3;
-inline constexpr int kBlockBytes = 2 * kLanes;
-inline constexpr int kPairBytes = kChannels * kBlockBytes;  // one pair of columns of 16 rows
-inline constexpr int kGroupValues = kChannels * kLanes;     // values that one call of a filter function makes
-inline constexpr int kLoadBytes = 16;                       // read at once from a source row: four pixels
+inline constexpr int kBlockBytes = 2 * kBlockLanes;
+inline constexpr int kPairBytes = kChannels * kBlockBytes;    // one pair of columns of 16 rows
+inline constexpr int kGroupValues = kChannels * kBlockLanes;  // values that one call of a filter function makes
+inline constexpr int kGroupPixels = 4;                        // read at once from a source row,
+inline constexpr int kLoadBytes = 16;                         // in so many bytes
 
-// Where the bytes of a pixel group lie in the 16 bytes read: [2 pairs · 3 channels] of {even, odd}. Grey is repeated.
+// Where the bytes of a pixel group lie in the 16 bytes read: for each unit of neighbours, for each channel, the bytes
+// of its `positions` pixels. Grey is repeated.
 struct PixelOrder {
   alignas(16) std::uint8_t offsets[16];
 
-  explicit PixelOrder(int channels) {
-    for (int unit = 0; unit < 8; ++unit) {
-      const int channel = channels < 3 ? 0 : unit % kChannels;
-      const int pixel = 2 * (unit / kChannels);
-      const bool used = unit < 2 * kChannels;
-      offsets[2 * unit] = static_cast<std::uint8_t>(used ? pixel * channels + channel : 0x80);
-      offsets[2 * unit + 1] = static_cast<std::uint8_t>(used ? (pixel + 1) * channels + channel : 0x80);
+  PixelOrder(int channels, int positions) {
+    for (int i = 0; i < 16; ++i) {
+      const int pixel = i / (positions * kChannels) * positions + i % positions;
+      const int channel = channels < 3 ? 0 : i / positions % kChannels;
+      offsets[i] = static_cast<std::uint8_t>(pixel < kGroupPixels ? pixel * channels + channel : 0x80);
     }
   }
 };
@@ -67,13 +68,12 @@ inline __m256i load_halves(const std::uint8_t* low, const std::uint8_t* high) {
                                  _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
 }
 
-// Four pixels of 16 rows → two pairs of columns.
-inline void gather_group(const std::uint8_t* const rows[kLanes], std::int64_t offset, const PixelOrder& order,
-                         std::uint8_t* pairs) {
+// Four pixels of 16 rows, `step` bytes apart, → two pairs of columns.
+inline void gather_pairs(const std::uint8_t* pixels, std::int64_t step, const PixelOrder& order, std::uint8_t* pairs) {
   const __m256i shuffle = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(order.offsets)));
   __m256i v[8];
   for (int i = 0; i < 8; ++i)
-    v[i] = _mm256_shuffle_epi8(load_halves(rows[i] + offset, rows[i + 8] + offset), shuffle);
+    v[i] = _mm256_shuffle_epi8(load_halves(pixels + i * step, pixels + (i + 8) * step), shuffle);
   transpose_units(v);
   for (int i = 0; i < 2 * kChannels; ++i) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs + i * kBlockBytes), v[i]);
@@ -98,10 +98,8 @@ inline int bits_of(const void* weights) {
 
 #else
 
-inline void gather_group(const std::uint8_t* const rows[kLanes], std::int64_t offset, const PixelOrder& order,
-                         std::uint8_t* pairs) {
-  for (int row = 0; row < kLanes; ++row) {
-    const std::uint8_t* pixels = rows[row] + offset;
+inline void gather_pairs(const std::uint8_t* pixels, std::int64_t step, const PixelOrder& order, std::uint8_t* pairs) {
+  for (int row = 0; row < kBlockLanes; ++row, pixels += step) {
     for (int unit = 0; unit < 2 * kChannels; ++unit) {
       pairs[unit * kBlockBytes + 2 * row] = pixels[order.offsets[2 * unit]];
       pairs[unit * kBlockBytes + 2 * row + 1] = pixels[order.offsets[2 * unit + 1]];
@@ -110,8 +108,8 @@ inline void gather_group(const std::uint8_t* const rows[kLanes], std::int64_t of
 }
 
 inline void scatter_bytes(const std::uint8_t* columns, std::int64_t step, std::uint8_t* pairs, std::int64_t stride) {
-  for (int column = 0; column < kLanes; ++column) {
-    for (int pair = 0; pair < kLanes / 2; ++pair) {
+  for (int column = 0; column < kBlockLanes; ++column) {
+    for (int pair = 0; pair < kBlockLanes / 2; ++pair) {
       std::memcpy(pairs + pair * stride + 2 * column, columns + column * step + 2 * pair, 2);
     }
   }
@@ -204,8 +202,8 @@ inline void filter_bytes(const std::uint8_t* pairs, std::int64_t stride, const P
     pairs += stride;
   } while (++weights != end);
   a.store(out);
-  b.store(out + kLanes);
-  c.store(out + 2 * kLanes);
+  b.store(out + kBlockLanes);
+  c.store(out + 2 * kBlockLanes);
 }
 
 #else
@@ -258,8 +256,8 @@ inline void filter_columns(const std::uint8_t* pairs, std::int64_t stride, const
       sum0 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(words0, 16)), odd, sum0);
       sum1 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(words1, 16)), odd, sum1);
     }
-    _mm256_storeu_ps(out + i * kLanes, _mm256_permute2f128_ps(sum0, sum1, 0x20));
-    _mm256_storeu_ps(out + i * kLanes + 8, _mm256_permute2f128_ps(sum0, sum1, 0x31));
+    _mm256_storeu_ps(out + i * kBlockLanes, _mm256_permute2f128_ps(sum0, sum1, 0x20));
+    _mm256_storeu_ps(out + i * kBlockLanes + 8, _mm256_permute2f128_ps(sum0, sum1, 0x31));
   }
 }
 
@@ -293,8 +291,8 @@ inline void filter_rows(const float* rows, std::int64_t stride, const float* wei
 
 // 16 columns of 16 rows, `step` values apart, → 16 rows, `stride` values apart.
 inline void scatter_floats(const float* columns, std::int64_t step, float* rows, std::int64_t stride) {
-  for (int row = 0; row < kLanes; ++row) {
-    for (int column = 0; column < kLanes; ++column)
+  for (int row = 0; row < kBlockLanes; ++row) {
+    for (int column = 0; column < kBlockLanes; ++column)
       rows[row * stride + column] = columns[column * step + row];
   }
 }

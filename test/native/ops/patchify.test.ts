@@ -8,7 +8,7 @@ import type { Device } from '../../../lib/device.js';
 import { type DevicePixels, naflexPatchify, type RawPixels, Tensor } from '../../../lib/kernels/index.js';
 import { loadNative, type NativeImages, native } from '../../../lib/native.js';
 import { largestDifference } from '../../support/compare.js';
-import { emulated, runSeed, testDevice, threadCounts } from '../../support/devices.js';
+import { draw, emulated, runSeed, testDevice, threadCounts } from '../../support/devices.js';
 import { fixtures, hash, readFixtureJson } from '../../support/golden.js';
 
 interface ResizeCase {
@@ -72,7 +72,9 @@ async function resizeWith(isa: string) {
   }
 }
 
-describe.skipIf(testDevice !== 'cpu').each(['baseline', 'wide16', 'avx2', 'avx512'])('resizing with %s', (isa) => {
+const instructionSets = ['baseline', 'wide16', 'avx2', 'avx512', 'avx512vnni', 'avx512bf16', 'amxemulated'];
+
+describe.skipIf(testDevice !== 'cpu').each(instructionSets)('resizing with %s', (isa) => {
   it("gives Pillow's bytes, and unrounded values within float32 of the reference", async (context) => {
     const output = await resizeWith(isa);
     if (output === undefined) {
@@ -130,6 +132,30 @@ describe('patchify against the reference', () => {
       for (const threads of threadCounts)
         expect(largestDifference(await prepare(images, targets, testDevice, { ...settings, threads }), actual)).toBe(0);
     }
+  });
+
+  it('normalises every byte to what the reference makes of it, whatever mean and deviation', async () => {
+    const random = draw(runSeed + 7);
+    const image = { data: Uint8Array.from({ length: 768 }, (_, i) => i % 256), width: 16, height: 16, channels: 3 };
+    const three = (value: () => number) => [value(), value(), value()];
+    const drawn = Array.from({ length: emulated ? 6 : 60 }, () => ({
+      rescale: 1 / random.integer(1, 300),
+      mean: three(() => random.next()),
+      deviation: three(() => 0.1 + random.next()),
+    }));
+    const extremes = [
+      { rescale: 1 / 255, mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5] },
+      { rescale: 1 / 255, mean: [0, 1, -7e8], deviation: [1e-9, 1e9, -2] },
+      { rescale: 0, mean: [0, 0.1, 3], deviation: [1, 2, 3] },
+      { rescale: 1e30, mean: [1e35, 0, 0], deviation: [1e-9, 1, 1e30] },
+    ];
+    for (const normalisation of [...drawn, ...extremes])
+      for (const layout of ['patches', 'planar'] as const) {
+        const settings = { ...normalisation, layout, patchSize: 7 };
+        const expected = await prepare([image], [[16, 16]], 'reference', settings);
+        const actual = await prepare([image], [[16, 16]], testDevice, settings);
+        expect(actual, JSON.stringify(settings)).toEqual(expected);
+      }
   });
 
   it('orders values row, column, channel in patches of row-major order, and drops what fills no patch', async () => {
