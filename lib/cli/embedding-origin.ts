@@ -1,4 +1,5 @@
 /** Which model made a file of embeddings: a small file beside it, so that embeddings of two models are never compared. */
+import type { DType } from '../device.js';
 import { fingerprint } from '../model/fingerprint.js';
 import type { ModelSummary } from './model.js';
 
@@ -10,6 +11,8 @@ export interface EmbeddingOrigin {
   revision?: string;
   /** See {@link fingerprint}; what embeddings are told apart by. */
   fingerprint: string;
+  /** What the model computed in. Embeddings of different types may be compared; older files do not say. */
+  dtype?: DType;
   kind: 'images' | 'texts';
 }
 
@@ -18,11 +21,18 @@ export function originFileOf(file: string): string {
   return `${file}.origin.json`;
 }
 
-/** The origin of embeddings that the model in `folder` makes. */
+/** The origin of embeddings that the model in `folder` makes when it computes in `dtype`. */
 export async function originOf(
   { model, revision }: ModelSummary,
   folder: string,
+  dtype: DType,
   kind: EmbeddingOrigin['kind'],
 ): Promise<EmbeddingOrigin> {
-  return { model, ...(revision === undefined ? {} : { revision }), fingerprint: await fingerprint(folder), kind };
+  return {
+    model,
+    ...(revision === undefined ? {} : { revision }),
+    fingerprint: await fingerprint(folder),
+    dtype,
+    kind,
+  };
 }

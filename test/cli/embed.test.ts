@@ -61,6 +61,7 @@ describe('a folder of images', () => {
     expect(JSON.parse(readFileSync(path.join(folder, 'a.npy.origin.json'), 'utf8'))).toEqual({
       model: checkpoint,
       fingerprint: await fingerprint(checkpoint),
+      dtype: model.dtype,
       kind: 'images',
     });
   });

@@ -85,7 +85,7 @@ async function embedCommand(context: Context, options: EmbedOptions, operands: s
     skipped.push(entry);
     terminal.skipped(entry.path ?? JSON.stringify(entry.text), entry.message);
   };
-  const origin = await originOf(summary, folder, input.kind);
+  const origin = await originOf(summary, folder, model.dtype, input.kind);
   const rows = await writeEmbeddings(output, { dim, origin }, (add) =>
     input.kind === 'images'
       ? embedImages(model, input.items, { options, signal: context.signal, add, skip, progress })
