@@ -29,22 +29,25 @@ describe('the packaged model', () => {
 
   const paths = files.map((file) => path.join(folder, file));
 
-  /** The share of pictures that are among the first ten for their own name, and the pictures' embeddings. */
+  /** The pictures' embeddings, and the recalls that npm run eval:emoji reports, by own names: at 1, 5 and 10, both ways. */
   async function search(model: Siglip2) {
     const images = await model.embedImages(paths, { maxPatches: model.config.vision.numPatches });
     const { logits } = model.similarity(images, await model.embedTexts(names));
     const count = files.length;
-    const among = names.map((_, own) => {
-      const logit = logits[own * count + own] as number;
-      let better = 0;
-      for (let image = 0; image < count; image++) if ((logits[image * count + own] as number) > logit) better++;
-      return better;
-    });
-    return { images, recall: among.filter((better) => better < 10).length / count };
+    const all = Array.from(files.keys());
+    const logit = (image: number, text: number) => logits[image * count + text] as number;
+    const better = {
+      'text → image': all.map((own) => all.filter((image) => logit(image, own) > logit(own, own)).length),
+      'image → text': all.map((own) => all.filter((text) => logit(own, text) > logit(own, own)).length),
+    };
+    const recall = (way: keyof typeof better, first: number) =>
+      better[way].filter((others) => others < first).length / count;
+    const recalls = [1, 5, 10].flatMap((first) => [recall('text → image', first), recall('image → text', first)]);
+    return { images, first10: recall('text → image', 10), mean: recalls.reduce((sum, each) => sum + each) / 6 };
   }
 
   it('finds drawings by their names far more often than chance', () => {
-    expect(exact.recall, `recall among the first 10; by chance ${(10 / files.length).toFixed(3)}`).toBeGreaterThan(0.8);
+    expect(exact.first10, `recall at 10; by chance ${(10 / files.length).toFixed(3)}`).toBeGreaterThan(0.8);
   });
 
   it.each([
@@ -53,7 +56,7 @@ describe('the packaged model', () => {
   ] as const)('finds as much in %s', async (dtype, leastCosine) => {
     using other = await Siglip2.load(defaultModel, { dtype });
     const rounded = await search(other);
-    expect(Math.abs(rounded.recall - exact.recall)).toBeLessThanOrEqual(0.01);
+    expect(Math.abs(rounded.mean - exact.mean)).toBeLessThanOrEqual(0.01);
     for (let image = 0; image < files.length; image++) {
       const row = rounded.images.row(image);
       const cosine = exact.images.row(image).reduce((sum, value, i) => sum + value * (row[i] as number), 0);
