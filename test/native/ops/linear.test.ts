@@ -52,6 +52,9 @@ async function run(
   return output.read();
 }
 
+/** Of a usual result. That of 1 × 1 × 1 is the only one, and now and then a sum whose terms all but cancel. */
+const usualSize = 0.3;
+
 async function expectAgreement(dtype: ActivationType, seed: number, entry: Case): Promise<void> {
   const actual = await run(Place.tested(dtype), seed, entry);
   const expected = await run(Place.reference(dtype), seed, entry);
@@ -60,7 +63,9 @@ async function expectAgreement(dtype: ActivationType, seed: number, entry: Case)
     vendorProducts && dtype === 'bfloat16'
       ? (entry.bias ? bfloat16Rounding : 0) + (entry.activation === 'gelu' ? 2 ** -11 : 0)
       : 0;
-  expect(relativeError(actual, expected), JSON.stringify(entry)).toBeLessThan(roundedOnce(dtype, 2e-6) + vendor);
+  expect(relativeError(actual, expected, usualSize), JSON.stringify(entry)).toBeLessThan(
+    roundedOnce(dtype, 2e-6) + vendor,
+  );
 }
 
 /** What weights may be packed in beside float32 activations. */
@@ -74,7 +79,7 @@ const weightTypes: WeightDType[] = ['float32', ...packedTypes];
 async function expectPackedAgreement(weightDtype: WeightDType, seed: number, entry: Case): Promise<void> {
   const actual = await run(Place.tested('float32'), seed, entry, undefined, weightDtype);
   const expected = await run(Place.reference('float32'), seed, entry, undefined, weightDtype);
-  expect(relativeError(actual, expected, 0.3), JSON.stringify(entry)).toBeLessThan(2e-6);
+  expect(relativeError(actual, expected, usualSize), JSON.stringify(entry)).toBeLessThan(2e-6);
 }
 
 const everything = { bias: true, residual: true, activation: 'gelu' } as const;
