@@ -9,20 +9,20 @@
 // once (where an image is cut into strips: up to 15 rows and half a filter more at each cut).
 //
 // Arithmetic of kPil: a pixel of 8 bits times a weight of 22 bits after the point. It is exact: sums are taken modulo
-// 2^32, and the true sum fits 32 bits (Σ|weight| < 2 · 2^22). On pairs of positions (patchify_simd.h) these are products
-// with the weight's lower 16 bits (vpmaddwd, two neighbours into 32 bits) and with the rest (vpmaddubsw, two neighbours
-// into 16 bits, modulo 2^16, since these sums are shifted by 16 in the end). On quads (patchify_quads.h), where a machine
-// has vpdpbusd, they are products with the weight's three bytes, four neighbours into 32 bits; and then the three sums of
-// each of 16 rows come out side by side as the vertical filter wants them, so that nothing is transposed after the
-// horizontal one.
+// 2^32, and the true sum fits 32 bits (Σ|weight| < 2 · 2^22). On pairs of positions (patchify_simd.h) these are
+// products with the weight's lower 16 bits (vpmaddwd, two neighbours into 32 bits) and with the rest (vpmaddubsw, two
+// neighbours into 16 bits, modulo 2^16, since these sums are shifted by 16 in the end). On quads (patchify_quads.h),
+// where a machine has vpdpbusd, they are products with the weight's three bytes, four neighbours into 32 bits; and then
+// the three sums of each of 16 rows come out side by side as the vertical filter wants them, so that nothing is
+// transposed after the horizontal one.
 //
 // Floor, 1024 × 768 → 288 × 224 (252 patches), three channels: 2.36 MB read, 0.77 MB written;
 // products 768 · 288 · 3 · 6.9 + 224 · 288 · 3 · 6.9 = 5.9 million. AVX2 takes 3 multiplications and 5 other vector
 // instructions for 32 products: 1.5 million instructions, at four a cycle 0.37 million cycles. vpdpbusd multiplies 64
-// bytes, of which about two thirds meet a weight other than zero: 3 for 43 products, 0.42 million, and about 15 others for
-// 48 results, 0.26 million; at two a cycle 0.34 million cycles. Transposing the source takes 0.2 instructions a byte (with
-// AVX-512 0.14), 0.5 million, 0.2 million cycles at the two shuffles a cycle that there are. The memory traffic at 10 GB/s
-// takes 0.31 ms, a million cycles: where source pixels are not in a cache, that is what remains.
+// bytes, of which about two thirds meet a weight other than zero: 3 for 43 products, 0.42 million, and about 15 others
+// for 48 results, 0.26 million; at two a cycle 0.34 million cycles. Transposing the source takes 0.2 instructions a
+// byte (with AVX-512 0.14), 0.5 million, 0.2 million cycles at the two shuffles a cycle that there are. The memory
+// traffic at 10 GB/s takes 0.31 ms, a million cycles: where source pixels are not in a cache, that is what remains.
 //
 // Memory: a window holds the longest filter. Up to about 100 KB for photographs; at the worst (2^20 rows or columns
 // shrunk to a few) 50 MB for each window in kPil, 200 MB in kFloat.
