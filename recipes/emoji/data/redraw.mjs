@@ -3,7 +3,7 @@
  * lines. Five styles are few hands; a network that sees each of their drawings hundreds of times learns those drawings by
  * heart, and not what drawings of a thing have in common (docs/emoji.md).
  */
-import { colourOf, colourPattern, hueSaturationLightness } from './colors.mjs';
+import { colourOf, colourPattern, hueSaturationLightness } from './colours.mjs';
 import { randomIntegers } from './random.mjs';
 
 /** How often every drawing is drawn anew. */

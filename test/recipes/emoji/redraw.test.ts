@@ -1,6 +1,6 @@
 /** Drawings drawn anew: colours and SVG as text, and what they look like when they are rendered. */
 import { describe, expect, it } from 'vitest';
-import { colourOf, colourPattern, hueSaturationLightness } from '../../../recipes/emoji/data/colors.mjs';
+import { colourOf, colourPattern, hueSaturationLightness } from '../../../recipes/emoji/data/colours.mjs';
 import { renderDrawing } from '../../../recipes/emoji/data/pictures.mjs';
 import { redraw, redraws } from '../../../recipes/emoji/data/redraw.mjs';
 
