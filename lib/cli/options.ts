@@ -26,7 +26,12 @@ export function addCommonOptions(command: Command, withoutModel = ' (default: th
   command
     .optionsGroup('Model:')
     .option('--model <folder|id>', `folder in Hugging Face layout, or hub id such as ${exampleModel}${withoutModel}`);
-  addDTypeOption(addDeviceOptions(command)).option('--revision <name>', 'hub: branch, tag or commit (default: main)');
+  addDeviceOptions(command)
+    .option(
+      '--dtype <type>',
+      'auto, float32, bfloat16, or int8 on a CPU; siglip2 inspect says what auto is (default: auto)',
+    )
+    .option('--revision <name>', 'hub: branch, tag or commit (default: main)');
   return addHubOptions(command);
 }
 
@@ -52,14 +57,6 @@ export function addDeviceOptions(command: Command): Command {
   return command
     .option('--device <name>', 'auto or cpu; siglip2 inspect lists the devices (default: auto)')
     .option('--threads <n>', 'CPU threads (default: all cores)', integer(1, 1024));
-}
-
-/** Adds what to compute in. */
-export function addDTypeOption(command: Command): Command {
-  return command.option(
-    '--dtype <type>',
-    'auto, float32, bfloat16, or int8 on a CPU; siglip2 inspect says what auto is (default: auto)',
-  );
 }
 
 /** Adds how the hub is reached, and how a command talks. */

@@ -5,6 +5,7 @@ import sharp from 'sharp';
 import { readMade } from './cache.mjs';
 import { pictureSize } from './pictures.mjs';
 import { randomIntegers, shuffled } from './random.mjs';
+import { styles as styleDefinitions } from './styles.mjs';
 
 const columns = 20;
 const picturesOfStyle = 200;
@@ -24,6 +25,8 @@ const keysOfComparison = 25;
 export async function makeSheets({ cache, seed, keys }) {
   const { styles } = readMade(path.join(cache, 'pictures', 'manifest.json'), 'pictures');
   const names = Object.keys(styles);
+  // Without those that only show the same drawings once more.
+  const drawnStyles = Object.keys(styleDefinitions);
   const pictureOf = (style, key) => path.join(cache, 'pictures', style, `${key}.png`);
   const folder = path.join(cache, 'sheets');
   mkdirSync(folder, { recursive: true });
@@ -41,7 +44,7 @@ export async function makeSheets({ cache, seed, keys }) {
     files.push(file);
   }
   const everywhere = styles.noto.keys.filter(
-    (key) => names.filter((name) => styles[name].keys.includes(key)).length > 4,
+    (key) => drawnStyles.filter((name) => styles[name].keys.includes(key)).length > 4,
   );
   const compared = keys ?? shuffled(everywhere, randomIntegers(seed)).slice(0, keysOfComparison).sort();
   const file = path.join(folder, 'compared.png');

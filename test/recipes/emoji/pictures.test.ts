@@ -140,7 +140,13 @@ describe('shards', () => {
 
   it('are of styles that are trained on; drawings drawn anew are in a set of their own', async () => {
     const cache = await smallCache();
-    await makeShards({ cache });
+    const made = await makeShards({ cache });
+    for (const [set, texts] of [
+      ['plain', 40],
+      ['plain-english', 40],
+      ['redrawn', 20],
+    ] as const)
+      expect(made[set]!.texts).toBe(texts * made[set]!.pictures);
     const stylesIn = (set: string) =>
       [...new Set(readdirSync(path.join(cache, 'shards', set)).map((name) => name.replace(/-\d+\.tar$/, '')))].sort();
     const plain = stylesFor('training').sort();
