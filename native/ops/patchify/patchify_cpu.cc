@@ -61,9 +61,6 @@ struct PairArithmetic : Normalizer {
   static constexpr WeightForm kForm = WeightForm::kPairs;
 
   using Normalizer::Normalizer;
-  static void gather(const std::uint8_t* pixels, std::int64_t step, const PixelOrder& order, std::uint8_t* units) {
-    gather_pairs(pixels, step, order, units);
-  }
   static void horizontal(const std::uint8_t* units, const ResampleAxis& axis, const ResampleTaps& taps, Value* out) {
     filter_bytes(units, kPairBytes, axis.pairs + taps.weights, taps.units, out);
   }
@@ -87,9 +84,6 @@ struct QuadArithmetic : Normalizer {
   static constexpr WeightForm kForm = WeightForm::kQuads;
 
   using Normalizer::Normalizer;
-  static void gather(const std::uint8_t* pixels, std::int64_t step, const PixelOrder& order, std::uint8_t* units) {
-    gather_quad(pixels, step, order, units);
-  }
   // `rows` holds quads of rows, `row_values` values apart: value i of their rows from 4i on. One column of 16 rows.
   static void horizontal(const std::uint8_t* units, const ResampleAxis& axis, const ResampleTaps& taps, Value* rows,
                          std::int64_t row_values, std::int64_t column) {
@@ -120,9 +114,6 @@ struct FloatArithmetic {
   using Value = float;
   static constexpr WeightForm kForm = WeightForm::kPairs;
 
-  static void gather(const std::uint8_t* pixels, std::int64_t step, const PixelOrder& order, std::uint8_t* units) {
-    gather_pairs(pixels, step, order, units);
-  }
   static void horizontal(const std::uint8_t* units, const ResampleAxis& axis, const ResampleTaps& taps, Value* out) {
     filter_columns(units, kPairBytes, axis.real + 2 * taps.weights, taps.units, out);
   }
@@ -160,10 +151,10 @@ struct FloatArithmetic {
 };
 
 // 16 source rows, read through a window of transposed columns.
-template <typename Arithmetic>
+template <WeightForm kForm>
 class SourceRows {
  public:
-  static constexpr std::int64_t kPositions = positions_of(Arithmetic::kForm);
+  static constexpr std::int64_t kPositions = positions_of(kForm);
   static constexpr std::int64_t kUnitBytes = kPositions * kBlockLanes * kChannels;
 
   SourceRows(const ImageView& image, std::uint8_t* window, std::int64_t capacity)
@@ -186,6 +177,13 @@ class SourceRows {
  private:
   static constexpr std::int64_t kGroupUnits = kGroupPixels / kPositions;
 
+  static void gather(const std::uint8_t* pixels, std::int64_t step, const PixelOrder& order, std::uint8_t* units) {
+#if defined(SIGLIP2_PATCHIFY_QUADS)
+    if constexpr (kForm == WeightForm::kQuads) return gather_quad(pixels, step, order, units);
+#endif
+    gather_pairs(pixels, step, order, units);
+  }
+
   void load(std::int64_t begin, std::int64_t end) {
     begin_ = begin;
     end_ = begin + divide_up(end - begin, kGroupUnits) * kGroupUnits;
@@ -199,7 +197,7 @@ class SourceRows {
     for (std::int64_t unit = begin_; unit < end_; unit += kGroupUnits, out += kGroupUnits * kUnitBytes) {
       const std::int64_t offset = unit * step;
       if (all_rows && offset <= readable) {
-        Arithmetic::gather(row + offset, row_bytes, order_, out);
+        gather(row + offset, row_bytes, order_, out);
       } else {
         load_edge(offset, out);
       }
@@ -220,7 +218,7 @@ class SourceRows {
         std::memcpy(copy[i], from, static_cast<std::size_t>(left));
       }
     }
-    Arithmetic::gather(copy[0], kLoadBytes, order_, out);
+    gather(copy[0], kLoadBytes, order_, out);
   }
 
   const ImageView& image_;
@@ -272,14 +270,14 @@ class Strip {
 
     // Of units; with pairs an even number, since two are read at once.
     const std::int64_t capacity = larger(kColumnWindow / kPositions, (horizontal_.longest + 1) / 2 * 2);
-    const std::int64_t column_bytes = aligned(capacity * SourceRows<Arithmetic>::kUnitBytes);
+    const std::int64_t column_bytes = aligned(capacity * SourceRows<Arithmetic::kForm>::kUnitBytes);
     const std::int64_t staging_bytes = aligned(kBlockLanes * kGroupValues * static_cast<std::int64_t>(sizeof(Value)));
     const std::int64_t row_bytes = aligned((tile_values_ + kSurplus) * static_cast<std::int64_t>(sizeof(Value)));
     const std::int64_t window_bytes =
         window_batches_ * kBlockLanes * row_values_ * static_cast<std::int64_t>(sizeof(Value));
     auto* scratch = static_cast<std::uint8_t*>(
         cpu::worker_scratch(worker, static_cast<std::size_t>(column_bytes + staging_bytes + row_bytes + window_bytes)));
-    SourceRows<Arithmetic> source(image_, scratch, capacity);
+    SourceRows<Arithmetic::kForm> source(image_, scratch, capacity);
     staging_ = reinterpret_cast<Value*>(scratch + column_bytes);
     row_ = reinterpret_cast<Value*>(scratch + column_bytes + staging_bytes);
     window_ = reinterpret_cast<Value*>(scratch + column_bytes + staging_bytes + row_bytes);
@@ -296,7 +294,7 @@ class Strip {
   static constexpr std::int64_t kPadding = kQuads ? 4 : 0;
   static constexpr std::int64_t kSurplus = kQuads ? 16 : 0;
 
-  void run_tile(SourceRows<Arithmetic>& source, std::int64_t begin, std::int64_t end) {
+  void run_tile(SourceRows<Arithmetic::kForm>& source, std::int64_t begin, std::int64_t end) {
     const std::int64_t batch_values = kBlockLanes * row_values_;
     std::int64_t first = vertical_.taps[strip_.begin].first / kBatchUnits;  // batch at the window's start
     std::int64_t filled = first;                                            // batches before it are there
@@ -318,7 +316,7 @@ class Strip {
   }
 
   // 16 source rows, filtered horizontally.
-  void filter_batch(SourceRows<Arithmetic>& source, std::int64_t batch, std::int64_t begin, std::int64_t end,
+  void filter_batch(SourceRows<Arithmetic::kForm>& source, std::int64_t batch, std::int64_t begin, std::int64_t end,
                     Value* rows) {
     const bool planar = args_.layout == PixelLayout::kPlanar;
     const std::int64_t limit = end_unit(horizontal_.taps[end - 1]);
