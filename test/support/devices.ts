@@ -3,10 +3,9 @@
  * several vitest projects: on the CPU with every instruction set, on the emulated GPU (SIGLIP2_TEST_DEVICE=simt), and
  * on a GPU (SIGLIP2_TEST_DEVICE=cuda, `npm run test:gpu`).
  */
-import { randomInt } from 'node:crypto';
 import { beforeEach } from 'vitest';
 import { Tensor } from '../../lib/kernels/index.js';
-import { Random } from './random.js';
+import { Random, runSeed } from './random.js';
 
 // Results start as NaN. Read by the addon when it makes its first tensor.
 process.env.SIGLIP2_POISON ??= '1';
@@ -42,16 +41,13 @@ export function shapesFor<Shape>(others: Shape[], emulator: Shape[]): Shape[] {
 /** Numbers of threads that results must not depend on; nothing to test on GPUs. */
 export const threadCounts: readonly number[] = testDevice === 'cpu' ? [1, 3] : [];
 
-/** What the inputs of this run are drawn from; SIGLIP2_TEST_SEED draws those of an earlier run again. */
-export const runSeed = Number(process.env.SIGLIP2_TEST_SEED ?? randomInt(2 ** 31));
-
 beforeEach(({ onTestFailed }) => {
   onTestFailed(({ task }) => {
     console.error(`"${task.name}" failed with SIGLIP2_TEST_SEED=${runSeed} on ${testDevice}`);
   });
 });
 
-/** Random numbers that are others in every run; `stream` tells one use from another. */
+/** Random numbers of this run's seed; `stream` tells one use from another. */
 export function draw(stream: number): Random {
   return new Random((Math.imul(stream + 1, 0x9e3779b1) ^ runSeed) >>> 0);
 }

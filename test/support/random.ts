@@ -1,4 +1,18 @@
 /** Seeded random numbers for tests: the same on every machine, different for every seed. */
+import { randomInt } from 'node:crypto';
+
+/**
+ * What the inputs of this run are drawn from. The same in every run, so that one commit passes or fails; another number, or
+ * `random`, in SIGLIP2_TEST_SEED draws others (docs/development.md).
+ */
+export const runSeed = readSeed(process.env.SIGLIP2_TEST_SEED);
+
+function readSeed(text = '2502'): number {
+  const seed = text === 'random' ? randomInt(2 ** 31) : Number(text);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new Error(`SIGLIP2_TEST_SEED must be a natural number or "random", not "${text}"`);
+  return seed;
+}
 
 export class Random {
   #state: number;

@@ -220,12 +220,15 @@ describe('attentionBackward', () => {
     const exact = await differentiate(tested, data, entry);
     const rounded = await differentiate(tested, data, entry, undefined, 'bfloat16');
     const expected = await differentiate(Place.reference('float32'), data, entry, undefined, 'bfloat16');
-    const squares = (left: Float32Array, right: Float32Array) =>
-      left.reduce((sum, value, i) => sum + (value - (right[i] as number)) ** 2, 0);
-    // All that is rounded makes a difference, of which what float32 rounds to another number is a small part.
+    const usualDifference = (left: Float32Array, right: Float32Array) =>
+      [...left.map((value, i) => Math.abs(value - (right[i] as number)))].sort((a, b) => a - b)[
+        left.length >> 1
+      ] as number;
+    // What is rounded changes every result. A weight or slope near the middle of two numbers, which float32 may put on the other
+    // side, changes one row of a head; a handful of the 20,000 are, so most results agree to the digits of float32.
     for (const name of gradientNames) {
-      const share = Math.sqrt(squares(rounded[name], expected[name]) / squares(rounded[name], exact[name]));
-      expect(share, name).toBeLessThan(0.03);
+      const share = usualDifference(rounded[name], expected[name]) / usualDifference(rounded[name], exact[name]);
+      expect(share, name).toBeLessThan(0.001);
       expect(cosine(rounded[name], exact[name]), name).toBeGreaterThan(0.9999);
     }
   });

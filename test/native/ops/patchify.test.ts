@@ -8,8 +8,9 @@ import type { Device } from '../../../lib/device.js';
 import { type DevicePixels, naflexPatchify, type RawPixels, Tensor } from '../../../lib/kernels/index.js';
 import { loadNative, type NativeImages, native } from '../../../lib/native.js';
 import { largestDifference } from '../../support/compare.js';
-import { draw, emulated, runSeed, testDevice, threadCounts } from '../../support/devices.js';
+import { draw, emulated, testDevice, threadCounts } from '../../support/devices.js';
 import { fixtures, hash, readFixtureJson } from '../../support/golden.js';
+import { runSeed } from '../../support/random.js';
 
 interface ResizeCase {
   source: [number, number];
