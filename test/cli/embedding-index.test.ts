@@ -6,14 +6,14 @@ import { isIndexName, openIndex, requireOrigin } from '../../lib/cli/embedding-i
 import { checkOutput, npyHeader, writeEmbeddings } from '../../lib/cli/npy.js';
 import { expectSiglipError } from '../support/errors.js';
 import { temporaryFolder } from '../support/folders.js';
-import { Random } from '../support/random.js';
+import { Random, runSeed } from '../support/random.js';
 
 const origin = { model: 'a/model', fingerprint: 'f00d', kind: 'images' } as const;
 
 /** Writes an index of made-up embeddings. */
 async function makeIndex(name: string, rows: number, dim: number) {
   const file = path.join(temporaryFolder(), name);
-  const random = new Random(Date.now());
+  const random = new Random(runSeed);
   const items = Array.from({ length: rows }, (_, row) => ({
     item: { path: `photos/${row} "ü".png` },
     embedding: random.floats(dim),
@@ -45,7 +45,7 @@ it.each([
   ['a.jsonl', 1024],
   ['a.jsonl', 2500],
 ])('%s of %d rows comes back as it was written', async (name, rows) => {
-  const dim = 1 + Math.floor(Math.random() * 20);
+  const dim = new Random(runSeed).integer(1, 20);
   const { file, items } = await makeIndex(name, rows, dim);
   const { index, found } = await readAll(file, dim);
   expect(index.origin).toEqual(origin);

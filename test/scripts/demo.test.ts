@@ -9,7 +9,7 @@ import { describe, expect, it } from 'vitest';
 import { inspect } from '../../lib/index.js';
 import { builtFile, checkpoint } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
-import { Random } from '../support/random.js';
+import { Random, runSeed } from '../support/random.js';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const pictures = path.join(root, 'examples', 'emoji');
@@ -78,7 +78,7 @@ describe('the pictures', () => {
 describe('the map of similar patches', () => {
   it('has the cosines of features without their mean', async () => {
     const { similarityToPatch } = await load('heat-map.mjs');
-    const random = new Random(Date.now());
+    const random = new Random(runSeed);
     const [rows, columns, width] = [random.integer(1, 5), random.integer(2, 6), random.integer(2, 9)];
     // The same amount added to every patch changes nothing.
     const features = random.floats(rows * columns * width);

@@ -3,7 +3,6 @@
  * several vitest projects: on the CPU with every instruction set, on the emulated GPU (SIGLIP2_TEST_DEVICE=simt), and
  * on a GPU (SIGLIP2_TEST_DEVICE=cuda, `npm run test:gpu`).
  */
-import { beforeEach } from 'vitest';
 import { Tensor } from '../../lib/kernels/index.js';
 import { Random, runSeed } from './random.js';
 
@@ -40,12 +39,6 @@ export function shapesFor<Shape>(others: Shape[], emulator: Shape[]): Shape[] {
 
 /** Numbers of threads that results must not depend on; nothing to test on GPUs. */
 export const threadCounts: readonly number[] = testDevice === 'cpu' ? [1, 3] : [];
-
-beforeEach(({ onTestFailed }) => {
-  onTestFailed(({ task }) => {
-    console.error(`"${task.name}" failed with SIGLIP2_TEST_SEED=${runSeed} on ${testDevice}`);
-  });
-});
 
 /** Random numbers of this run's seed; `stream` tells one use from another. */
 export function draw(stream: number): Random {

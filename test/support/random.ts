@@ -1,5 +1,6 @@
 /** Seeded random numbers for tests: the same on every machine, different for every seed. */
 import { randomInt } from 'node:crypto';
+import { beforeEach } from 'vitest';
 
 /**
  * What the inputs of this run are drawn from. The same in every run, so that one commit passes or fails; another number, or
@@ -13,6 +14,12 @@ function readSeed(text = '2502'): number {
     throw new Error(`SIGLIP2_TEST_SEED must be a natural number or "random", not "${text}"`);
   return seed;
 }
+
+beforeEach(({ onTestFailed }) => {
+  onTestFailed(({ task }) => {
+    console.error(`"${task.name}" failed with SIGLIP2_TEST_SEED=${runSeed}`);
+  });
+});
 
 export class Random {
   #state: number;

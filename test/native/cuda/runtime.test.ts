@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runSeed } from '../../support/random.js';
 
 const run = promisify(execFile);
 const here = import.meta.dirname;
@@ -41,7 +42,6 @@ const sources = [
 describe.skipIf(missing !== undefined)(`CUDA runtime${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'siglip2-cuda-'));
   const program = path.join(folder, 'program');
-  const seed = Math.floor(Math.random() * 2 ** 31);
   const flags = ['-std=c++20', '-g', '-fPIC', '-Inative', '-Itest/native/cuda', '-isystem', include ?? ''];
   const sanitize = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'];
 
@@ -61,7 +61,7 @@ describe.skipIf(missing !== undefined)(`CUDA runtime${missing === undefined ? ''
   const graphs = ['graphs', 'graph-errors', 'graph-products', 'no-graphs'];
   const reasons = ['no-driver', 'old-driver', 'no-device', 'old-device'];
   it.each([...cases, ...graphs, ...reasons])('%s', { timeout: 120_000 }, (name) => {
-    const { status, stdout, stderr } = spawnSync(program, [name, String(seed)], {
+    const { status, stdout, stderr } = spawnSync(program, [name, String(runSeed)], {
       encoding: 'utf8',
       env: {
         ...process.env,
@@ -69,6 +69,6 @@ describe.skipIf(missing !== undefined)(`CUDA runtime${missing === undefined ? ''
         ASAN_OPTIONS: 'detect_leaks=0',
       },
     });
-    expect(status, `seed ${seed}: ${stdout}${stderr}`).toBe(0);
+    expect(status, `seed ${runSeed}: ${stdout}${stderr}`).toBe(0);
   });
 });

@@ -220,14 +220,15 @@ describe('attentionBackward', () => {
     const exact = await differentiate(tested, data, entry);
     const rounded = await differentiate(tested, data, entry, undefined, 'bfloat16');
     const expected = await differentiate(Place.reference('float32'), data, entry, undefined, 'bfloat16');
-    const usualDifference = (left: Float32Array, right: Float32Array) =>
-      [...left.map((value, i) => Math.abs(value - (right[i] as number)))].sort((a, b) => a - b)[
-        left.length >> 1
-      ] as number;
+    // The difference that 19 of 20 results stay below.
+    const differenceOfMost = (left: Float32Array, right: Float32Array) => {
+      const differences = left.map((value, i) => Math.abs(value - (right[i] as number))).sort();
+      return differences[Math.floor(0.95 * differences.length)] as number;
+    };
     // What is rounded changes every result. A weight or slope near the middle of two numbers, which float32 may put on the other
-    // side, changes one row of a head; a handful of the 20,000 are, so most results agree to the digits of float32.
+    // side, changes one row of a head besides: one result in a hundred or fewer. All others agree to the digits of float32.
     for (const name of gradientNames) {
-      const share = usualDifference(rounded[name], expected[name]) / usualDifference(rounded[name], exact[name]);
+      const share = differenceOfMost(rounded[name], expected[name]) / differenceOfMost(rounded[name], exact[name]);
       expect(share, name).toBeLessThan(0.001);
       expect(cosine(rounded[name], exact[name]), name).toBeGreaterThan(0.9999);
     }

@@ -3,9 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { captions, mostOfOne, shares, spellsHeldOut } from '../../../recipes/emoji/data/captions.mjs';
 import { randomIntegers, shuffled } from '../../../recipes/emoji/data/random.mjs';
 import { vocabulariesOf } from '../../../recipes/emoji/data/shards.mjs';
+import { Random, runSeed } from '../../support/random.js';
 
 const total = shares.names + shares.keywords + shares.joins;
-const seed = () => String(Math.random());
+const random = new Random(runSeed);
+const seed = () => String(random.next());
 const none = new Set<string>();
 const words = (count: number, prefix = 'k') => Array.from({ length: count }, (_, at) => `${prefix}${at}`);
 

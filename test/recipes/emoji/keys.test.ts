@@ -2,6 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { hasSkinTone, keyOfCharacters, keyOfHexadecimal } from '../../../recipes/emoji/data/keys.mjs';
 import { fluentFiles, iconKeys, nameIndex, slug } from '../../../recipes/emoji/data/names.mjs';
+import { Random, runSeed } from '../../support/random.js';
+
+const random = new Random(runSeed);
 
 describe('keys', () => {
   it('are upper-case code points without the variation selector', () => {
@@ -24,13 +27,13 @@ describe('keys', () => {
 
   it('are the same from characters and from any spelling of the code points', () => {
     for (let round = 0; round < 500; round++) {
-      const codes = Array.from({ length: 1 + Math.floor(Math.random() * 5) }, () => {
-        const code = 0x20 + Math.floor(Math.random() * 0x1ffff);
+      const codes = Array.from({ length: random.integer(1, 5) }, () => {
+        const code = random.integer(0x20, 0x2001e);
         return code >= 0xd800 && code < 0xe000 ? 0x200d : code;
       });
       const spelled = codes.map((code) => {
-        const digits = code.toString(16).padStart(Math.floor(Math.random() * 6), '0');
-        return (Math.random() < 0.5 ? digits.toUpperCase() : digits) + (Math.random() < 0.3 ? '-fe0f' : '');
+        const digits = code.toString(16).padStart(random.integer(0, 5), '0');
+        return (random.next() < 0.5 ? digits.toUpperCase() : digits) + (random.next() < 0.3 ? '-fe0f' : '');
       });
       const key = keyOfCharacters(String.fromCodePoint(...codes));
       expect(keyOfHexadecimal(spelled.join('-')), spelled.join('-')).toBe(key);

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { chance, rankOf, recalls } from '../../../recipes/emoji/evaluation/ranking.mjs';
+import { Random, runSeed } from '../../support/random.js';
+
+const random = new Random(runSeed);
 
 describe('rankOf', () => {
   it('counts the wrong candidates above the best right one, and ties as above', () => {
@@ -15,9 +18,9 @@ describe('rankOf', () => {
 
   it('agrees with sorting, on random scores with ties', () => {
     for (let trial = 0; trial < 200; trial++) {
-      const count = 1 + Math.floor(Math.random() * 12);
-      const scores = Array.from({ length: count }, () => Math.floor(Math.random() * 5));
-      const right = new Set([Math.floor(Math.random() * count), Math.floor(Math.random() * count)]);
+      const count = random.integer(1, 12);
+      const scores = Array.from({ length: count }, () => random.integer(0, 4));
+      const right = new Set([random.integer(0, count - 1), random.integer(0, count - 1)]);
       // Wrong ones first among equals.
       const order = scores
         .map((_, i) => i)

@@ -8,10 +8,12 @@ import {
   parentLocale,
   textsOfLocale,
 } from '../../../recipes/emoji/data/texts.mjs';
+import { Random, runSeed } from '../../support/random.js';
 
 type Annotations = Record<string, { tts?: string[]; default?: string[] }>;
 
-const randomWord = () => Math.random().toString(36).slice(2);
+const random = new Random(runSeed);
+const randomWord = () => random.next().toString(36).slice(2);
 const randomWords = (count: number) => [...new Set(Array.from({ length: count }, randomWord))];
 
 describe('locales', () => {
@@ -78,7 +80,7 @@ describe('held-out keywords', () => {
     const words = randomWords(300);
     const texts = (keywords: string[]) => ({ A: { name: 'a name', keywords } });
     const all = heldOutKeywords('en', texts(words));
-    const half = words.filter(() => Math.random() < 0.5);
+    const half = words.filter(() => random.next() < 0.5);
     expect(heldOutKeywords('en', texts(half))).toEqual(all.filter((word: string) => half.includes(word)));
     for (const word of words) expect(drawnForHoldingOut('en', word.toUpperCase())).toBe(all.includes(word));
   });

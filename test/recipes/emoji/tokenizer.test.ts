@@ -4,6 +4,9 @@ import { learnMerges } from '../../../recipes/emoji/byte-pair-training.mjs';
 import { modelConfig } from '../../../recipes/emoji/model.mjs';
 import { learnTokenizer } from '../../../recipes/emoji/tokenizer.mjs';
 import { temporaryFolder } from '../../support/folders.js';
+import { Random, runSeed } from '../../support/random.js';
+
+const random = new Random(runSeed);
 
 /** The definition: count all pairs, join the most frequent one everywhere, begin again. */
 function mergesByDefinition(words: Map<string, number>, most: number): [string, string][] {
@@ -38,12 +41,12 @@ describe('learnMerges', () => {
       const letters = ['a', 'b', 'c', '😀'].slice(0, 2 + (trial % 3));
       for (let i = 0; i < 25; i++) {
         const word = Array.from(
-          { length: 1 + Math.floor(Math.random() * 9) },
-          () => letters[Math.floor(Math.random() * letters.length)],
+          { length: random.integer(1, 9) },
+          () => letters[random.integer(0, letters.length - 1)],
         ).join('');
-        words.set(word, 1 + Math.floor(Math.random() * 5));
+        words.set(word, random.integer(1, 5));
       }
-      const most = Math.floor(Math.random() * 30);
+      const most = random.integer(0, 29);
       expect(learnMerges(words, most, () => true)).toEqual(mergesByDefinition(words, most));
     }
   });
