@@ -2,7 +2,7 @@
 import { requireInteger, requireNumber, requireOptions, wrongRange, wrongType } from '../../arguments.js';
 import type { RawImage } from '../../processing/decode.js';
 import type { RandomStream } from './random.js';
-import { type Drawing, draw, type LayerPyramid } from './warp.js';
+import { type Drawing, draw, type LayerPyramid, levelFor } from './warp.js';
 
 /** What is seen through a transparent picture and around it. */
 export type BackgroundKind = 'white' | 'light' | 'dark' | 'any';
@@ -43,7 +43,12 @@ const largestCanvas = 4096;
 type Settings = Required<AugmentOptions>;
 
 /** Draws pictures as its options say. */
-export type Augmentation = (levels: LayerPyramid, random: RandomStream) => RawImage;
+export interface Augmentation {
+  /** Draws a picture; `levels` need no pixels of the sizes before {@link smallestLevel}. */
+  draw: (levels: LayerPyramid, random: RandomStream) => RawImage;
+  /** The least {@link levelFor} of all drawings of a picture of this size, whatever is drawn at random. */
+  smallestLevel: (width: number, height: number) => number;
+}
 
 /**
  * Checks options and makes of them what draws pictures.
@@ -51,7 +56,17 @@ export type Augmentation = (levels: LayerPyramid, random: RandomStream) => RawIm
  */
 export function augmentation(argument: string, options: AugmentOptions): Augmentation {
   const settings = checkOptions(argument, options);
-  return (levels, random) => draw(levels, chooseDrawing(levels, settings, random));
+  return {
+    draw: (levels, random) => draw(levels, chooseDrawing(levels, settings, random)),
+    smallestLevel: (width, height) => levelFor(largestScale(width, height, settings), 0),
+  };
+}
+
+/** No picture of this size is drawn larger than this: canvas pixels for a pixel of its own, along either side. */
+function largestScale(width: number, height: number, { size, scale, aspectRatio }: Settings): number {
+  // The canvas is at most this much of its longer side, and a pixel where that rounds up; the picture at most fills it.
+  const along = (side: number, other: number): number => (size * Math.min(1, (aspectRatio * side) / other) + 1) / side;
+  return scale[1] * Math.max(along(width, height), along(height, width));
 }
 
 function checkOptions(argument: string, options: AugmentOptions): Settings {

@@ -28,17 +28,18 @@ export class PictureReader {
     const options = { maxPixels: this.maxPixels, ...(signal === undefined ? {} : { signal }) };
     if (this.augment === undefined) return decodeImage(example.image, options);
     const random = new RandomStream(this.seed, purposes.augmentation, ...place);
-    return this.augment(await this.layers(example, options), random);
+    return this.augment.draw(await this.layers(example, this.augment, options), random);
   }
 
   private async layers(
     { image, source }: Example,
+    augment: Augmentation,
     options: { maxPixels: number; signal?: AbortSignal },
   ): Promise<LayerPyramid> {
     const kept = this.kept.get(source);
     if (kept !== undefined) return kept;
     const { data, width, height } = await decodeImageWithAlpha(image, options);
-    const layers = layerPyramid(data, width, height);
+    const layers = layerPyramid(data, width, height, augment.smallestLevel(width, height));
     const bytes = layers.reduce((sum, layer) => sum + layer.data.byteLength, 0);
     if (bytes <= this.room) {
       this.room -= bytes;

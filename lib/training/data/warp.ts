@@ -32,8 +32,12 @@ export interface Drawing {
   blur: number;
 }
 
-/** Multiplies colours by transparency and makes the smaller sizes. */
-export function layerPyramid(rgba: Uint8Array, width: number, height: number): LayerPyramid {
+/**
+ * Multiplies colours by transparency and makes the smaller sizes.
+ *
+ * @param smallestLevel of all drawings that will be made, by {@link levelFor}: the pixels of the sizes before it are not kept
+ */
+export function layerPyramid(rgba: Uint8Array, width: number, height: number, smallestLevel = 0): LayerPyramid {
   const data = new Uint8Array(rgba.length);
   for (let i = 0; i < rgba.length; i += 4) {
     const alpha = rgba[i + 3]!;
@@ -46,7 +50,18 @@ export function layerPyramid(rgba: Uint8Array, width: number, height: number): L
     if (Math.min(last.width, last.height) < 4) break;
     levels.push(halved(last));
   }
-  return levels;
+  const first = Math.min(smallestLevel, levels.length - 1);
+  return levels.map((layer, level) => (level < first ? { ...layer, data: new Uint8Array(0) } : layer));
+}
+
+/**
+ * How often a picture's size is halved before it is drawn, if it has as many sizes.
+ *
+ * @param scale canvas pixels for a pixel of the picture, the larger one of width and height
+ * @param blur of {@link Drawing}
+ */
+export function levelFor(scale: number, blur: number): number {
+  return Math.floor(Math.log2(Math.max(1, 1 / scale)) + 0.5 + blur);
 }
 
 /** Means of squares of four pixels; a last odd row or column is left out. */
@@ -69,8 +84,7 @@ function halved({ data, width, height }: Layer): Layer {
 export function draw(levels: LayerPyramid, drawing: Drawing): RawImage {
   const { width, height, center, scale, rotation, colors, background } = drawing;
   const full = levels[0] as Layer;
-  const shrinking = 1 / Math.max(Math.abs(scale[0]), Math.abs(scale[1]));
-  const wanted = Math.floor(Math.log2(Math.max(1, shrinking)) + 0.5 + drawing.blur);
+  const wanted = levelFor(Math.max(Math.abs(scale[0]), Math.abs(scale[1])), drawing.blur);
   const layer = levels[Math.min(wanted, levels.length - 1)] as Layer;
   const { data } = layer;
   const [toX, toY] = [layer.width / (full.width * scale[0]), layer.height / (full.height * scale[1])];

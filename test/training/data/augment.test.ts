@@ -142,13 +142,13 @@ describe('augmentation', () => {
 
   it('depends on the random numbers alone', () => {
     const augment = augmentation('augment', all);
-    const first = augment(levels, new RandomStream(runSeed, 3));
-    expect(augment(levels, new RandomStream(runSeed, 3))).toEqual(first);
-    expect(augment(levels, new RandomStream(runSeed, 4)).data).not.toEqual(first.data);
+    const first = augment.draw(levels, new RandomStream(runSeed, 3));
+    expect(augment.draw(levels, new RandomStream(runSeed, 3))).toEqual(first);
+    expect(augment.draw(levels, new RandomStream(runSeed, 4)).data).not.toEqual(first.data);
   });
 
   it('changes nothing that it is not asked to change', () => {
-    const image = augmentation('augment', { size: 24 })(levels, new RandomStream(runSeed, 5));
+    const image = augmentation('augment', { size: 24 }).draw(levels, new RandomStream(runSeed, 5));
     expect([image.width, image.height]).toEqual([24, 16]);
     expect(largestDifference(image.data, over(rgba, [255, 255, 255]))).toBeLessThanOrEqual(1);
   });
@@ -156,7 +156,7 @@ describe('augmentation', () => {
   it('makes canvases of the longer side that is asked for, of every shape up to the largest', () => {
     const augment = augmentation('augment', { size: 40, aspectRatio: 2 });
     const square = layerPyramid(randomPicture(8, 8, new RandomStream(runSeed, 6)), 8, 8);
-    const shapes = Array.from({ length: 60 }, (_, i) => augment(square, new RandomStream(runSeed, 7, i)));
+    const shapes = Array.from({ length: 60 }, (_, i) => augment.draw(square, new RandomStream(runSeed, 7, i)));
     for (const { width, height } of shapes) {
       expect(Math.max(width, height)).toBe(40);
       expect(Math.min(width, height)).toBeGreaterThanOrEqual(20);
@@ -171,7 +171,7 @@ describe('augmentation', () => {
     const square = layerPyramid(black, 16, 16);
     const augment = augmentation('augment', { size: 32, scale: [0.25, 1] });
     const areas = Array.from({ length: 50 }, (_, i) => {
-      const { data } = augment(square, new RandomStream(runSeed, 8, i));
+      const { data } = augment.draw(square, new RandomStream(runSeed, 8, i));
       return data.reduce((sum, value) => sum + (255 - value) / 255, 0) / 3;
     });
     // From a quarter of the side to all of it, less what edges lose by fading out.
@@ -183,17 +183,55 @@ describe('augmentation', () => {
   it('takes all colour from a picture that is to be grey, and mirrors one that is to be mirrored', () => {
     const opaque = rgba.map((value, i) => (i % 4 === 3 ? 255 : value));
     const picture = layerPyramid(opaque, 24, 16);
-    const grey = augmentation('augment', { size: 24, greyscale: 1 })(picture, new RandomStream(runSeed, 9));
+    const grey = augmentation('augment', { size: 24, greyscale: 1 }).draw(picture, new RandomStream(runSeed, 9));
     for (let i = 0; i < grey.data.length; i += 3) {
       const luma = 0.299 * opaque[(i / 3) * 4]! + 0.587 * opaque[(i / 3) * 4 + 1]! + 0.114 * opaque[(i / 3) * 4 + 2]!;
       for (let c = 0; c < 3; c++) expect(Math.abs((grey.data[i + c] as number) - luma)).toBeLessThanOrEqual(1.1);
     }
-    const mirrored = augmentation('augment', { size: 24, mirror: 1 })(picture, new RandomStream(runSeed, 10));
-    const plain = augmentation('augment', { size: 24 })(picture, new RandomStream(runSeed, 10));
+    const mirrored = augmentation('augment', { size: 24, mirror: 1 }).draw(picture, new RandomStream(runSeed, 10));
+    const plain = augmentation('augment', { size: 24 }).draw(picture, new RandomStream(runSeed, 10));
     for (let y = 0; y < 16; y++)
       for (let x = 0; x < 24; x++)
         for (let c = 0; c < 3; c++)
           expect(mirrored.data[(y * 24 + x) * 3 + c]).toBe(plain.data[(y * 24 + 23 - x) * 3 + c]);
+  });
+
+  it('never draws from the sizes that it does without', () => {
+    const random = new RandomStream(runSeed, 11);
+    let spared = 0;
+    for (let trial = 0; trial < 60; trial++) {
+      const [width, height] = [1 + random.below(90), 1 + random.below(90)];
+      const rgba = randomPicture(width, height, random);
+      const from = random.between(0.1, 1.5);
+      const augment = augmentation('augment', {
+        ...all,
+        size: 1 + random.below(48),
+        scale: [from, random.between(from, 1.6)],
+        aspectRatio: random.between(1, 4),
+      });
+      const whole = layerPyramid(rgba, width, height);
+      const part = layerPyramid(rgba, width, height, augment.smallestLevel(width, height));
+      spared += part.filter(({ data }) => data.length === 0).length;
+      for (let i = 0; i < 20; i++)
+        expect(augment.draw(part, new RandomStream(runSeed, 12, trial, i))).toEqual(
+          augment.draw(whole, new RandomStream(runSeed, 12, trial, i)),
+        );
+    }
+    expect(spared).toBeGreaterThan(20);
+  });
+
+  it('keeps of a picture of 128 pixels, for canvases of 64, what is at most 64 pixels large', () => {
+    const { smallestLevel } = augmentation('augment', { size: 64, scale: [0.6, 1], aspectRatio: 1.25 });
+    expect([smallestLevel(128, 128), smallestLevel(128, 40), smallestLevel(64, 64)]).toEqual([1, 1, 0]);
+    const levels = layerPyramid(new Uint8Array(128 * 128 * 4), 128, 128, 1);
+    expect(levels.map(({ width, data }) => [width, data.length])).toEqual([
+      [128, 0],
+      [64, 64 * 64 * 4],
+      [32, 32 * 32 * 4],
+      [16, 16 * 16 * 4],
+    ]);
+    // A picture has a smallest size, however small it is to be drawn.
+    expect(layerPyramid(new Uint8Array(3 * 3 * 4), 3, 3, 5)[0]!.data.length).toBe(3 * 3 * 4);
   });
 
   it.each<[string, AugmentOptions, RegExp]>([
