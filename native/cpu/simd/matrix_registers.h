@@ -101,10 +101,18 @@ struct EmulatedRegisters {
 // units: the unit takes 16 cycles for each of them, in which the core's other units are free.
 //
 // Sums 0 and 1 are of the first 16 rows, 2 and 3 of the others; rows are in 4 and 5, columns in 6 and 7. Rows pass by
-// the L1 cache, which is for the columns: the next tile has them, too.
+// the L1 cache, which is for the first `kept` units of the columns: the next tile has them, too. What it cannot hold of
+// them passes by as well, or nothing would stay.
 template <class Unit, Element kElement, bool kBothHalves, typename Beside>
-SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, const Beside& beside) {
+SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, std::int64_t kept, const Beside& beside) {
   Unit unit;
+  const auto load_columns = [&]<int kTo>(const float* source, std::int64_t k) __attribute__((always_inline)) {
+    if (k < kept) {
+      unit.template load<kTo>(source, kTileColumns);
+    } else {
+      unit.template load_passing<kTo>(source, kTileColumns);
+    }
+  };
   float* const lower = args.out + kRegisterRows * args.out_stride;
   if (args.accumulate) {
     unit.template load<0>(args.out, args.out_stride);
@@ -124,9 +132,9 @@ SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, const Beside& bes
   const float* a = args.a;
   const float* b = args.b;
   for (std::int64_t k = 0; k < args.count; k += kLanes, a += 2 * kRegisterWords, b += kLanes * kTileColumns) {
-    unit.template load<6>(b, kTileColumns);
+    load_columns.template operator()<6>(b, k);
     unit.template load_passing<4>(a, kLanes);
-    unit.template load<7>(b + kLanes, kTileColumns);
+    load_columns.template operator()<7>(b + kLanes, k);
     unit.template multiply<kElement, 0, 4, 6>();
     unit.template multiply<kElement, 1, 4, 7>();
     if constexpr (kBothHalves) {

@@ -39,11 +39,11 @@ template <Element kElement>
 void multiply(bool emulated, int rows, const TileArgs& args) {
   const auto nothing = [](std::int64_t) {};
   if (emulated) {
-    rows > kRegisterRows ? multiply_matrix_tile<EmulatedRegisters, kElement, true>(args, nothing)
-                         : multiply_matrix_tile<EmulatedRegisters, kElement, false>(args, nothing);
+    rows > kRegisterRows ? multiply_matrix_tile<EmulatedRegisters, kElement, true>(args, args.count, nothing)
+                         : multiply_matrix_tile<EmulatedRegisters, kElement, false>(args, args.count, nothing);
   } else {
-    rows > kRegisterRows ? multiply_matrix_tile<Registers, kElement, true>(args, nothing)
-                         : multiply_matrix_tile<Registers, kElement, false>(args, nothing);
+    rows > kRegisterRows ? multiply_matrix_tile<Registers, kElement, true>(args, args.count, nothing)
+                         : multiply_matrix_tile<Registers, kElement, false>(args, args.count, nothing);
   }
 }
 

@@ -28,6 +28,7 @@
 //   power_of_two_bits(v)                  the low bits of each lane, moved into the exponent; see cpu/simd/simd_math.h
 //   reduce_add(v)                         the sum of all lanes
 //   prefetch(p)                           asks for the cache line at p, for reading, in the L2 cache
+//   prefetch_near(p) prefetch_written(p)  in the L1 cache, for reading, or for writing
 //   transpose(rows)                       kLanes vectors as a square matrix
 #pragma once
 
@@ -60,6 +61,19 @@ SIGLIP2_INLINE Vec rounded_bits(Vec v) {
 
 SIGLIP2_INLINE void prefetch(const float* address) {
   __builtin_prefetch(address, 0, 2);
+}
+
+SIGLIP2_INLINE void prefetch_near(const float* address) {
+  __builtin_prefetch(address, 0, 3);
+}
+
+SIGLIP2_INLINE void prefetch_written(const float* address) {
+#if defined(__x86_64__)
+  // The compiler's own function reads unless all machines of the build are known to have the instruction.
+  asm volatile("prefetchw %0" : : "m"(*address));
+#else
+  __builtin_prefetch(address, 1, 3);
+#endif
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

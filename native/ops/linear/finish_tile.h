@@ -39,6 +39,18 @@ inline void finish_tile(const LinearArgs& args, const float* sums, std::int64_t 
   }
 }
 
+// Asks for what finish_tile will read and write besides sums, which may be in memory.
+inline void prefetch_finish(const LinearArgs& args, std::int64_t first_row, std::int64_t rows,
+                            std::int64_t first_column) {
+  for (std::int64_t column = first_column; column < first_column + kTileColumns; column += kLanes) {
+    if (column >= args.weight.out_features) return;
+    for (std::int64_t row = first_row; row < first_row + rows; ++row) {
+      if (args.residual.data != nullptr) prefetch_near(args.residual.as<float>() + row * args.residual.stride + column);
+      prefetch_written(args.output.as<float>() + row * args.output.stride + column);
+    }
+  }
+}
+
 // Finishes the tiles of rows from `first_row` on; see multiply_panels.
 struct FinishLinear {
   const LinearArgs& args;
@@ -48,6 +60,9 @@ struct FinishLinear {
     finish_tile(args, sums, first_row + row, rows, panel * kTileColumns);
   }
   bool in_parts(std::int64_t) const { return true; }
+  void prefetch_rows(std::int64_t row, std::int64_t rows, std::int64_t panel) const {
+    prefetch_finish(args, first_row + row, rows, panel * kTileColumns);
+  }
 };
 
 }  // namespace siglip2::SIGLIP2_ISA

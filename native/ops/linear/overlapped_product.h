@@ -3,8 +3,9 @@
 // The unit works beside the rest of the core: a tile of 32 × 32 and 768 values takes it 1536 cycles, and what follows
 // the sums (bias, GELU, rounding, output) takes the vector units about as long (reckoned). So tiles are not finished at
 // once: they wait in a queue, and rows of them are finished between the steps of the tiles behind, as many as keeps
-// pace. Panels of the weight are taken one after the other, and for each its blocks of in_features, which the L1 cache
-// keeps while the rows stream from L2; the block that comes next is fetched to L2 meanwhile.
+// pace. Panels of the weight are taken one after the other, and for each its blocks of in_features, most of which the
+// L1 cache keeps while the rows stream from L2; the block that comes next is fetched to L2 meanwhile. Where a panel is
+// one block, a tile's sums are complete at once, and a few places for sums, always the same, stay in the L1 cache, too.
 //
 // Sums and results have the same bits as one tile after the other.
 #pragma once
@@ -16,13 +17,13 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
-// Tiles whose sums are complete, oldest first. Holds those of two panels.
+// Tiles whose sums are complete, oldest first, at most those of two panels.
 class UnfinishedTiles {
  public:
   static constexpr std::int64_t kMostRowTiles = 8;
   struct Tile {
     float* sums;
-    std::int64_t row, rows, panel, done;
+    std::int64_t index, row, rows, panel, done;
   };
 
   bool empty() const { return first_ == end_; }
@@ -41,15 +42,21 @@ class UnfinishedTiles {
 template <class Unit, Element kElement, typename Finish>
 void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& input, std::int64_t first_panel,
                                 std::int64_t panels, float* sums, const Finish& finish) {
-  constexpr std::int64_t kHeight = kMatrixUnitFormat.rows, kRowsAtOnce = 2;
+  constexpr std::int64_t kHeight = kMatrixUnitFormat.rows, kRowsAtOnce = 2, kRowsAhead = 8;
   const PackedShape shape = PackedShape::of(weight.in_features, weight.dtype);
   const std::int64_t units = shape.units, block_units = shape.units_of_block();
   const std::int64_t row_tiles = divide_up(input.rows, kHeight), steps = units / kRegisterRows;
   const float* const weights = static_cast<const float*>(weight.data);
+  // Places for a tile's sums, used in turn: a tile is finished while the next is multiplied, or the next panel's.
+  constexpr std::int64_t kFewPlaces = 3;
+  const std::int64_t places = units <= block_units ? kFewPlaces : 2 * row_tiles;
 
   UnfinishedTiles waiting;
   const auto finish_rows = [&](UnfinishedTiles::Tile& tile, std::int64_t most) __attribute__((always_inline)) {
     const std::int64_t rows = tile.rows - tile.done < most ? tile.rows - tile.done : most;
+    // What rows need that are finished some hundred cycles later; behind a tile's last row the next tile's.
+    const std::int64_t later = tile.row + tile.done + kRowsAhead, left = input.rows - later;
+    if (left > 0) finish.prefetch_rows(later, left < rows ? left : rows, tile.panel);
     float* const part = tile.sums + tile.done * kTileColumns;
     if constexpr (kElement == Element::kQuad)
       scale_quad_tile(part, rows, weights + (tile.panel * shape.panel_units + units) * kTileColumns,
@@ -61,10 +68,10 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
   // A tile of rows is finished in as many steps as one is multiplied in.
   std::int64_t due = 0;
   const float* next = nullptr;  // what is left of the next block
-  std::int64_t next_lines = 0;
+  std::int64_t next_pairs = 0;  // of lines: the L2 cache fetches both of a pair of 64 bytes when asked for one
   const auto beside = [&](std::int64_t) __attribute__((always_inline)) {
-    constexpr std::int64_t kLine = 64 / sizeof(float);
-    for (std::int64_t line = 0; line < next_lines; ++line, next += kLine)
+    constexpr std::int64_t kPair = 2 * 64 / sizeof(float);
+    for (std::int64_t pair = 0; pair < next_pairs; ++pair, next += kPair)
       prefetch(next);
     due += kHeight;
     if (due < kRowsAtOnce * steps) return;
@@ -77,28 +84,28 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
 
   for (std::int64_t p = 0; p < panels; ++p) {
     const std::int64_t panel = first_panel + p;
-    float* const panel_sums = sums + p % 2 * row_tiles * kHeight * kTileColumns;
     for (std::int64_t first = 0; first < units; first += block_units) {
       const std::int64_t depth = units - first < block_units ? units - first : block_units;
       const bool last = first + depth == units;
       const float* const columns = weights + (panel * shape.panel_units + first) * kTileColumns;
       next = last ? weights + (panel + 1) * shape.panel_units * kTileColumns : columns + depth * kTileColumns;
-      next_lines = last && p + 1 == panels ? 0 : divide_up(2 * block_units * kRegisterRows, row_tiles * depth);
+      next_pairs = last && p + 1 == panels ? 0 : divide_up(block_units * kRegisterRows, row_tiles * depth);
       for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
         const std::int64_t row = tile * kHeight;
         const std::int64_t rows = input.rows - row < kHeight ? input.rows - row : kHeight;
-        // What the panel before last has left here: parts are finished about as fast as they come.
-        float* const tile_sums = panel_sums + row * kTileColumns;
-        while (!waiting.empty() && waiting.oldest().panel < panel - 1) {
+        // What an earlier tile has left here: parts are finished about as fast as they come.
+        const std::int64_t index = p * row_tiles + tile;
+        float* const tile_sums = sums + index % places * kHeight * kTileColumns;
+        while (!waiting.empty() && waiting.oldest().index + places <= index) {
           finish_rows(waiting.oldest(), kHeight);
           waiting.pop();
         }
         const TileArgs args = {
             input.panels + row * units + first * kHeight, columns, depth, tile_sums, kTileColumns, first != 0};
-        rows > kRegisterRows ? multiply_matrix_tile<Unit, kElement, true>(args, beside)
-                             : multiply_matrix_tile<Unit, kElement, false>(args, beside);
+        rows > kRegisterRows ? multiply_matrix_tile<Unit, kElement, true>(args, kKeptUnits, beside)
+                             : multiply_matrix_tile<Unit, kElement, false>(args, kKeptUnits, beside);
         if (!last) continue;
-        UnfinishedTiles::Tile complete = {tile_sums, row, rows, panel, 0};
+        UnfinishedTiles::Tile complete = {tile_sums, index, row, rows, panel, 0};
         finish.in_parts(panel) ? waiting.push(complete) : finish_rows(complete, kHeight);
       }
     }

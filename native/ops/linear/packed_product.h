@@ -65,8 +65,8 @@ inline void prefetch_part(const float* panel, std::int64_t units, std::int64_t i
 
 // Calls finish(sums, first row, rows, panel) for every tile of panels [first_panel, first_panel + panels): its complete
 // sums, float32 [rows][kTileColumns], while they are in the L1 cache. `sums` has sums_floats of the rows. Matrix units
-// have a way of their own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel). Within a
-// MatrixUnitScope.
+// have a way of their own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel) and
+// calls finish.prefetch_rows(row, rows, panel). Within a MatrixUnitScope.
 template <typename Finish>
 void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::int64_t first_panel, std::int64_t panels,
                      float* sums, const Finish& finish) {

@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::int64_t kLeastRows = 64;
 constexpr std::int64_t kMostRows = 256;
+constexpr std::int64_t kMostFloatRows = 128;  // where hidden rows stay float32 until they are whole
 
 // Scratch of a block of `rows` rows, in floats from its beginning.
 struct Layout {
@@ -115,6 +116,8 @@ struct FinishHidden {
   void operator()(float* sums, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
     pack_hidden_tile(args, layout, sums, row, rows, panel, scratch);
   }
+  // What is written stays in the L2 cache.
+  void prefetch_rows(std::int64_t, std::int64_t, std::int64_t) const {}
   // The last panel's tiles are packed beside their place.
   bool in_parts(std::int64_t panel) const {
     return layout.hidden_stride != 0 || (panel + 1) * kTileColumns < args.fc1.out_features;
@@ -139,27 +142,39 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
                   FinishLinear{second, first_row});
 }
 
-// Rows of a block, in whole tiles: what fits three quarters of the L2 cache, and every thread has as many blocks.
-std::int64_t rows_of_block(const MlpArgs& args, int threads) {
-  const std::int64_t height = Layout(args, 1).fc1.format.rows;
-  const std::int64_t floats_of_tile = Layout(args, 2 * height).end - Layout(args, height).end;
-  std::int64_t most =
-      cpu::level2_cache_bytes() * 3 / 4 / static_cast<std::int64_t>(sizeof(float)) * height / floats_of_tile;
-  most = most < kLeastRows ? kLeastRows : most > kMostRows ? kMostRows : most;
-  most = most / height * height;
-  const std::int64_t rounds = divide_up(args.input.rows, most * threads);
-  return divide_up(divide_up(args.input.rows, rounds * threads), height) * height;
-}
+// How rows are cut into blocks: whole tiles, as evenly as that allows, so that all threads have as much to do.
+struct Cut {
+  std::int64_t rows, height, tiles, blocks;
+
+  // As many rows as fit three quarters of the L2 cache, and as many blocks for every thread. Hidden rows in float32 do
+  // not count: they are written and read once, and what leaves the cache costs less than smaller blocks, which would
+  // read the weights more often.
+  Cut(const MlpArgs& args, int threads) : rows(args.input.rows), height(Layout(args, 1).fc1.format.rows) {
+    const Layout one(args, height), two(args, 2 * height);
+    const std::int64_t floats_of_tile = two.end - one.end - height * one.hidden_stride;
+    const std::int64_t limit = one.hidden_stride != 0 ? kMostFloatRows : kMostRows;
+    std::int64_t most =
+        cpu::level2_cache_bytes() * 3 / 4 / static_cast<std::int64_t>(sizeof(float)) * height / floats_of_tile;
+    most = most < kLeastRows ? kLeastRows : most > limit ? limit : most;
+    tiles = divide_up(rows, height);
+    blocks = divide_up(tiles, most / height * threads) * threads;
+    if (blocks > tiles) blocks = tiles;
+  }
+
+  std::int64_t most_rows() const { return divide_up(tiles, blocks) * height; }
+  // Of block `index`; the end of the last one for `blocks`.
+  std::int64_t first_row(std::int64_t index) const { return index == blocks ? rows : tiles * index / blocks * height; }
+};
 
 }  // namespace
 
 void mlp_cpu(OpContext& context, const MlpArgs& args) {
-  const std::int64_t block_rows = rows_of_block(args, context.threads);
-  const Layout layout(args, block_rows);
-  cpu::parallel_for(divide_up(args.input.rows, block_rows), context.threads, [&](std::int64_t index, int worker) {
-    const std::int64_t first = index * block_rows, left = args.input.rows - first;
+  const Cut cut(args, context.threads);
+  const Layout layout(args, cut.most_rows());
+  cpu::parallel_for(cut.blocks, context.threads, [&](std::int64_t index, int worker) {
+    const std::int64_t first = cut.first_row(index);
     const auto bytes = static_cast<std::size_t>(layout.end) * sizeof(float);
-    run_block(args, layout, first, left < block_rows ? left : block_rows,
+    run_block(args, layout, first, cut.first_row(index + 1) - first,
               static_cast<float*>(cpu::worker_scratch(worker, bytes)));
   });
 }
