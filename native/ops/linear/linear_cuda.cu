@@ -86,13 +86,22 @@ void multiply(OpContext& context, const LinearArgs& args) {
                                   {reads(args.bias, out_features), reads(args.residual), writes(args.output)});
 }
 
+// Whether the product is left to cuBLASLt, where there is one. It adds no residual after a GELU; and the GELU of its
+// kernels for results that are not aligned to 16 bytes erred by more than rounding and the chip's tanh explain (H100:
+// 0.6 % of the largest result in bfloat16).
+bool suits_vendor(const LinearArgs& args) {
+  if (args.activation != Activation::kGeluTanh) return true;
+  return args.residual.data == nullptr &&
+         rows_aligned(args.output.data, args.output.stride, size_of(args.output.dtype));
+}
+
 }  // namespace
 
 void linear_cuda(OpContext& context, const LinearArgs& args) {
   ConstMatrixView weight = matrix_of(args.weight);
   weight.columns = args.weight.in_features;
   const bool gelu = args.activation == Activation::kGeluTanh;
-  if (!(gelu && args.residual.data != nullptr) &&
+  if (suits_vendor(args) &&
       matmul(context, {args.input, weight, false, false, args.bias, gelu, args.residual, args.output})) {
     return;
   }
