@@ -11,6 +11,9 @@ export const stages = readdirSync(folder)
   .map((file) => path.basename(file, '.yaml'))
   .sort();
 
+/** Stages whose ends the model is the mean of. */
+export const averagedStages = ['5-together', '6-together', '7-languages'];
+
 /**
  * What `siglip2 train` reads. `data.shards` of a stage's file names one of the sets that data/shards.mjs makes.
  *

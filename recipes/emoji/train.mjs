@@ -3,20 +3,22 @@
  *
  *   --seed N        default 1
  *   --name NAME     of the run's folder, default seed-N
- *   --last STAGE    ends after this stage (1 to 5)
+ *   --last STAGE    ends after this stage (1 to 7)
  *
  * Makes the data and the tokenizer where they are missing, then runs `siglip2 train` with one configuration of stages/ after
  * the other, each from the weights of the one before. A training that was interrupted goes on where it stopped, bit for
- * bit. The trained model is in <cache>/runs/NAME/5-redrawn/checkpoint.
+ * bit. The trained model, the mean of the ends of the last three, is in <cache>/runs/NAME/mean.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { averageCheckpoints } from './average.mjs';
 import { cacheFolder, writeWhole } from './data/cache.mjs';
+import { shardSets } from './data/shards.mjs';
 import { makeModelFolder } from './model.mjs';
-import { stageConfiguration, stages } from './stages.mjs';
+import { averagedStages, stageConfiguration, stages } from './stages.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -26,7 +28,7 @@ const { values: options } = parseArgs({
   },
 });
 const cache = cacheFolder();
-if (!existsSync(path.join(cache, 'shards', 'redrawn'))) run(script('data/make.mjs'));
+if (!Object.keys(shardSets).every((set) => existsSync(path.join(cache, 'shards', set)))) run(script('data/make.mjs'));
 const start = path.join(cache, 'model');
 await makeModelFolder(cache, start);
 
@@ -45,6 +47,13 @@ for (const stage of stages) {
   }
   before = path.join(folder, 'checkpoint');
   if (options.last !== undefined && stage.startsWith(`${options.last}-`)) break;
+}
+if (options.last === undefined) {
+  before = path.join(runs, 'mean');
+  await averageCheckpoints(
+    averagedStages.map((stage) => path.join(runs, stage, 'checkpoint')),
+    before,
+  );
 }
 console.error(`\nThe model is in ${before}.`);
 

@@ -27,9 +27,24 @@ export function keyOfHexadecimal(name) {
   return /^[0-9a-f]{1,6}(-[0-9a-f]{1,6})*$/i.test(name) ? joinCodes(name.split('-')) : undefined;
 }
 
+/**
+ * The characters of a key, without FE0F.
+ *
+ * @param {string} key for example '2764'
+ * @returns {string} for example '❤'
+ */
+export function charactersOfKey(key) {
+  return String.fromCodePoint(...key.split('-').map((code) => Number.parseInt(code, 16)));
+}
+
 /** Whether a key has a skin tone beside something that has the tone: `1F44B-1F3FD`, but not the swatch `1F3FD`. */
 export function hasSkinTone(key) {
   return /-1F3F[B-F](-|$)/.test(key);
+}
+
+/** Whether a key is the flag of a country or of a part of one, spelled by its code: `1F1EB-1F1F7`, `1F3F4-E0067-…-E007F`. */
+export function isLetterFlag(key) {
+  return /^1F1(E[6-9A-F]|F[0-9A-F])|-E007F$/.test(key);
 }
 
 function joinCodes(codes) {

@@ -12,6 +12,8 @@ export const packages = {
   '@iconify-json/noto': '1.2.9',
   '@iconify-json/noto-v1': '1.2.5',
   '@iconify-json/fxemoji': '1.2.2',
+  '@iconify-json/streamline-emojis': '1.2.4',
+  '@expo-google-fonts/noto-emoji': '0.4.7',
   openmoji: '17.0.0',
   'fluentui-emoji': '1.3.0',
   'cldr-annotations-full': '48.2.0',

@@ -49,12 +49,16 @@ function raw({ data, info }) {
 }
 
 async function pixelsOf(drawing, size) {
-  // One unit of an SVG is one pixel at 72 dots an inch.
-  const source =
-    'svg' in drawing
-      ? sharp(Buffer.from(drawing.svg), { density: (72 * size) / drawing.size, unlimited: true })
-      : sharp(drawing.file);
-  return source.toColourspace('srgb').ensureAlpha().raw().toBuffer({ resolveWithObject: true });
+  return sourceOf(drawing, size).toColourspace('srgb').ensureAlpha().raw().toBuffer({ resolveWithObject: true });
+}
+
+function sourceOf(drawing, size) {
+  // One unit of an SVG, and one point of a font, is one pixel at 72 dots an inch.
+  if ('svg' in drawing)
+    return sharp(Buffer.from(drawing.svg), { density: (72 * size) / drawing.size, unlimited: true });
+  if ('file' in drawing) return sharp(drawing.file);
+  const { characters: text, fontFile: fontfile, font } = drawing;
+  return sharp({ text: { text, font: `${font} ${size}`, fontfile, rgba: true, dpi: 72 } });
 }
 
 /** The part within the smallest box that holds every pixel that is not (almost) transparent. */
@@ -128,6 +132,7 @@ export async function makePictures({ modules, cache, keys: wanted, log = () => {
       await render(`${style}-uncropped`, drawings, { crop: false });
       continue;
     }
+    if (vectors === null) continue;
     const lines = [...vectors(modules)].filter(([, drawing]) => 'svg' in drawing);
     for (let time = 1; time <= redraws; time++) {
       const variant = redrawnStyle(style, time);

@@ -1,6 +1,6 @@
 /**
  * Drawings drawn anew: the same SVG in other shades, its shapes a little moved, turned and stretched, with outlines or as
- * lines. Five styles are few hands; a network that sees each of their drawings hundreds of times learns those drawings by
+ * lines. A few styles are few hands; a network that sees each of their drawings hundreds of times learns those drawings by
  * heart, and not what drawings of a thing have in common (docs/emoji.md).
  */
 import { colourOf, colourPattern, hueSaturationLightness } from './colours.mjs';

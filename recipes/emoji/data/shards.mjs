@@ -11,14 +11,14 @@ import { captions, halfShares, shares } from './captions.mjs';
 import { redrawnStyle } from './pictures.mjs';
 import { randomIntegers, shuffled } from './random.mjs';
 import { redraws } from './redraw.mjs';
-import { stylesFor } from './styles.mjs';
+import { styles, stylesFor } from './styles.mjs';
 import { comparable } from './texts.mjs';
 
-/** Styles as they are drawn, and with every drawing drawn anew as often as {@link redraws} says. */
-const plain = stylesFor('training');
-const redrawn = plain.flatMap((style) => [
+/** Styles to begin with; all of them, with every drawing that is SVG drawn anew as often as {@link redraws} says. */
+const plain = stylesFor('training').filter((style) => !styles[style].late);
+const redrawn = stylesFor('training').flatMap((style) => [
   style,
-  ...Array.from({ length: redraws }, (_, at) => redrawnStyle(style, at + 1)),
+  ...(styles[style].vectors === null ? [] : Array.from({ length: redraws }, (_, at) => redrawnStyle(style, at + 1))),
 ]);
 
 /**
@@ -29,7 +29,7 @@ const redrawn = plain.flatMap((style) => [
  */
 export const shardSets = {
   'plain-english': { styles: plain, shares, languages: ['en'] },
-  plain: { styles: plain, shares },
+  'redrawn-english': { styles: redrawn, shares: halfShares, languages: ['en'] },
   redrawn: { styles: redrawn, shares: halfShares },
 };
 

@@ -1,8 +1,9 @@
 /** The sets of drawings: where each comes from, what it is used for, its licence, and its drawings by key. */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { emojibase } from './emoji.mjs';
 import { fxemojiKeys } from './fxemoji-names.mjs';
-import { hasSkinTone, keyOfHexadecimal } from './keys.mjs';
+import { charactersOfKey, hasSkinTone, isLetterFlag, keyOfHexadecimal } from './keys.mjs';
 import { englishNames, fluentFiles, iconKeys, olderNotoIcons } from './names.mjs';
 import { packages } from './packages.mjs';
 
@@ -18,13 +19,16 @@ import { packages } from './packages.mjs';
  * @property {string} licenceSource where that is stated
  * @property {string} author whom an attribution names
  * @property {(modules: string) => Map<string, Drawing>} open the drawings by key
- * @property {(modules: string) => Map<string, Drawing>} [vectors] the same drawings as SVG, where `open` has pixels alone
+ * @property {((modules: string) => Map<string, Drawing>) | null} [vectors] the same drawings as SVG, where `open` has pixels
+ *   alone; null where there are none
+ * @property {boolean} [late] trained on in the last stage alone: what is hard to recognise slows the beginning
  */
 
 /**
- * A drawing as it is stored: a file with pixels, or SVG with the length of its longer side in its own units.
+ * A drawing as it is stored: a file with pixels, SVG with the length of its longer side in its own units, or characters
+ * with the file and the name of a font that has one glyph for them.
  *
- * @typedef {{ file: string } | { svg: string, size: number }} Drawing
+ * @typedef {{ file: string } | { svg: string, size: number } | { characters: string, fontFile: string, font: string }} Drawing
  */
 
 /** @type {Record<string, Omit<Style, 'version'>>} */
@@ -75,6 +79,27 @@ const sets = {
     licenceSource: 'https://github.com/mozilla/fxemoji/blob/gh-pages/LICENSE.md',
     author: 'Mozilla Foundation',
     open: (modules) => icons(modules, 'fxemoji', (name) => [fxemojiKeys.get(name)].filter(Boolean)),
+  },
+  streamline: {
+    title: 'Streamline Emojis',
+    use: 'training',
+    package: '@iconify-json/streamline-emojis',
+    licence: 'CC-BY-4.0',
+    licenceSource: "the package's info.json",
+    author: 'Streamline',
+    open: (modules) => streamline(modules),
+    late: true,
+  },
+  'noto-lines': {
+    title: 'Noto Emoji, the font of lines',
+    use: 'training',
+    package: '@expo-google-fonts/noto-emoji',
+    licence: 'OFL-1.1',
+    licenceSource: "the package's LICENSE_FONT",
+    author: 'Google',
+    open: (modules) => notoLines(modules),
+    vectors: null,
+    late: true,
   },
   openmoji: {
     title: 'OpenMoji',
@@ -132,6 +157,30 @@ function fluent(modules) {
       const file = path.join(folder, `${name}.svg`);
       return [key, svgDrawing(readFileSync(file, 'utf8'), file)];
     }),
+  );
+}
+
+/** Streamline's icons: of several drawings of an emoji the first, countries for their flags. */
+function streamline(modules) {
+  const index = englishNames(modules);
+  const taken = new Set();
+  return icons(modules, 'streamline-emojis', (name) => {
+    const plainName = name.replace(/-\d$/, '');
+    if (taken.has(plainName)) return [];
+    const keys = iconKeys(plainName, [], (spelled) => index(spelled) ?? index(`flag-${spelled}`));
+    if (keys.length > 0) taken.add(plainName);
+    return keys;
+  });
+}
+
+/** The glyphs of the font of lines. Its flags are letters, and what turns to the right has no glyph of its own. */
+function notoLines(modules) {
+  const fontFile = path.join(modules, '@expo-google-fonts', 'noto-emoji', '400Regular', 'NotoEmoji_400Regular.ttf');
+  const keys = emojibase(modules).map(({ key }) => key);
+  return new Map(
+    keys
+      .filter((key) => !hasSkinTone(key) && !key.endsWith('-27A1') && !isLetterFlag(key))
+      .map((key) => [key, { characters: charactersOfKey(key), fontFile, font: 'Noto Emoji' }]),
   );
 }
 

@@ -1,6 +1,12 @@
 /** Keys of emoji, and the names of files and icons that become keys. */
 import { describe, expect, it } from 'vitest';
-import { hasSkinTone, keyOfCharacters, keyOfHexadecimal } from '../../../recipes/emoji/data/keys.mjs';
+import {
+  charactersOfKey,
+  hasSkinTone,
+  isLetterFlag,
+  keyOfCharacters,
+  keyOfHexadecimal,
+} from '../../../recipes/emoji/data/keys.mjs';
 import { fluentFiles, iconKeys, nameIndex, slug } from '../../../recipes/emoji/data/names.mjs';
 import { Random, runSeed } from '../../support/random.js';
 
@@ -25,6 +31,13 @@ describe('keys', () => {
       expect(keyOfHexadecimal(name), name).toBeUndefined();
   });
 
+  it('of flags that are spelled by letters are known from others', () => {
+    const england = '🏴\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}';
+    for (const flag of ['🇫🇷', '🇿🇼', '🇦🇨', england]) expect(isLetterFlag(keyOfCharacters(flag)), flag).toBe(true);
+    for (const other of ['🏴', '🏳️‍🌈', '🏴‍☠️', '🚩', '🔠', '🆎', '🈁'])
+      expect(isLetterFlag(keyOfCharacters(other)), other).toBe(false);
+  });
+
   it('are the same from characters and from any spelling of the code points', () => {
     for (let round = 0; round < 500; round++) {
       const codes = Array.from({ length: random.integer(1, 5) }, () => {
@@ -37,6 +50,7 @@ describe('keys', () => {
       });
       const key = keyOfCharacters(String.fromCodePoint(...codes));
       expect(keyOfHexadecimal(spelled.join('-')), spelled.join('-')).toBe(key);
+      expect(keyOfCharacters(charactersOfKey(key))).toBe(key);
       expect(key).not.toMatch(/FE0F/);
     }
   });

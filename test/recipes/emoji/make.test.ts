@@ -104,13 +104,50 @@ describe('styles', () => {
   it('have a use each: the test and the validation style are never trained on', () => {
     expect(stylesFor('test')).toEqual(['fluent']);
     expect(stylesFor('validation')).toEqual(['openmoji']);
-    expect(stylesFor('training')).toEqual(['noto', 'twemoji', 'emojione', 'noto-v1', 'fxemoji']);
+    const training = ['noto', 'twemoji', 'emojione', 'noto-v1', 'fxemoji', 'streamline', 'noto-lines'];
+    expect(stylesFor('training')).toEqual(training);
   });
 
   it('that are trained on have no share-alike licence', () => {
-    for (const name of stylesFor('training')) expect(styles[name]!.licence).toMatch(/^(Apache-2\.0|CC-BY-4\.0)$/);
+    for (const name of stylesFor('training'))
+      expect(styles[name]!.licence).toMatch(/^(Apache-2\.0|CC-BY-4\.0|OFL-1\.1)$/);
     for (const style of Object.values(styles))
       expect(style.version).toBe(packages[style.package as keyof typeof packages]);
+  });
+
+  it('have one drawing of an emoji where a set has several, by the name that CLDR gives it', () => {
+    const icons = ['dog-face', 'dog-face-1', 'robot-face-2', 'robot-face-3', 'france', 'old-man-1', 'robot-face-1'];
+    const modules = temporaryFolder({
+      'emojibase-data/en/data.json': [
+        { hexcode: '1F436', label: 'dog face' },
+        { hexcode: '1F916', label: 'robot face' },
+        { hexcode: '1F1EB-1F1F7', label: 'flag: France' },
+        { hexcode: '1F474', label: 'older man' },
+        { hexcode: '1F44B-1F3FD', label: 'waving hand: medium skin tone' },
+        { hexcode: '1F6B6-200D-27A1-FE0F', label: 'person walking facing right' },
+      ],
+      'emojibase-data/en/shortcodes/cldr.json': {},
+      'emoji-datasource-google/emoji.json': [],
+      '@iconify-json/streamline-emojis/icons.json': {
+        width: 48,
+        height: 48,
+        icons: Object.fromEntries(icons.map((name) => [name, { body: `<path id="${name}"/>` }])),
+      },
+    });
+    const drawings = styles.streamline!.open(modules) as Map<string, { svg: string; size: number }>;
+    const ids = [...drawings].map(([key, { svg, size }]) => [key, /id="([^"]*)"/.exec(svg)?.[1], size]);
+    expect(ids).toEqual([
+      ['1F436', 'dog-face', 48],
+      ['1F916', 'robot-face-2', 48],
+      ['1F1EB-1F1F7', 'france', 48],
+    ]);
+    // Of the font neither flags, which are letters there, nor tones, nor what turns to the right.
+    const glyphs = styles['noto-lines']!.open(modules) as Map<string, { characters: string }>;
+    expect([...glyphs].map(([key, { characters }]) => [key, characters])).toEqual([
+      ['1F436', '🐶'],
+      ['1F916', '🤖'],
+      ['1F474', '👴'],
+    ]);
   });
 
   it('know the icons of Firefox OS by name', () => {

@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { openDataset } from '../../../lib/training/index.js';
 import { encodePng, identicalGroups, renderDrawing } from '../../../recipes/emoji/data/pictures.mjs';
 import { makeShards, shardSets } from '../../../recipes/emoji/data/shards.mjs';
-import { stylesFor } from '../../../recipes/emoji/data/styles.mjs';
 import { temporaryFolder, writeFiles } from '../../support/folders.js';
+import { squareFont } from '../../support/font.js';
 
 const svg = (body: string, box = '0 0 32 32') => ({
   svg: `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${box}">${body}</svg>`,
@@ -71,6 +71,14 @@ describe('pictures', () => {
     expect(pixel(whole, 80, 80)).toEqual([255, 0, 255, 255]);
   });
 
+  it('are made of the glyphs of a font, too', async () => {
+    const folder = temporaryFolder();
+    const fontFile = path.join(folder, 'square.ttf');
+    writeFileSync(fontFile, squareFont('Siglip2 Square', '🐶'));
+    const data = await renderDrawing({ characters: '🐶', fontFile, font: 'Siglip2 Square' }, { crop: true });
+    for (const x of [2, 48, 93]) for (const y of [2, 48, 93]) expect(pixel(data, x, y)).toEqual([0, 0, 0, 255]);
+  });
+
   it('are refused when there is nothing to see', async () => {
     await expect(renderDrawing(svg(''), { crop: true })).rejects.toThrow('the drawing is empty');
   });
@@ -115,17 +123,17 @@ describe('shards', () => {
   it('are read by the trainer, with the texts of seen languages that are not held out', async () => {
     const cache = await smallCache();
     const made = await makeShards({ cache });
-    for (const set of ['plain', 'plain-english', 'redrawn'])
+    for (const set of ['plain-english', 'redrawn-english', 'redrawn'])
       expect(made[set]!.pictures).toBe(2 * shardSets[set]!.styles.length - 1);
 
     const dataset = await openDataset(
-      { shards: path.join(cache, 'shards/plain/*.tar') },
+      { shards: path.join(cache, 'shards/redrawn/*.tar') },
       { epochs: 1, shuffle: false },
     );
     const found = new Map<string, readonly string[]>();
     for await (const { key, texts } of dataset.examples()) found.set(key, texts);
     expect(dataset.skipped.count).toBe(0);
-    expect(found.size).toBe(made.plain!.pictures);
+    expect(found.size).toBe(made.redrawn!.pictures);
     expect([...found.keys()].filter((key) => key.endsWith('-twemoji')).sort()).toEqual([
       '1F431-twemoji',
       '1F63A-twemoji',
@@ -142,21 +150,22 @@ describe('shards', () => {
     const cache = await smallCache();
     const made = await makeShards({ cache });
     for (const [set, texts] of [
-      ['plain', 40],
       ['plain-english', 40],
+      ['redrawn-english', 20],
       ['redrawn', 20],
     ] as const)
       expect(made[set]!.texts).toBe(texts * made[set]!.pictures);
     const stylesIn = (set: string) =>
       [...new Set(readdirSync(path.join(cache, 'shards', set)).map((name) => name.replace(/-\d+\.tar$/, '')))].sort();
-    const plain = stylesFor('training').sort();
-    expect(stylesIn('plain')).toEqual(plain);
+    const plain = ['emojione', 'fxemoji', 'noto', 'noto-v1', 'twemoji'];
     expect(stylesIn('plain-english')).toEqual(plain);
-    const redrawn = plain.flatMap((style) => [1, 2, 3].map((time) => `${style}-redrawn-${time}`));
-    expect(stylesIn('redrawn')).toEqual([...plain, ...redrawn].sort());
+    // What is drawn differently comes last, and a font's glyphs are no SVG.
+    const redrawn = [...plain, 'streamline'].flatMap((style) => [1, 2, 3].map((time) => `${style}-redrawn-${time}`));
+    for (const set of ['redrawn', 'redrawn-english'])
+      expect(stylesIn(set)).toEqual([...plain, ...redrawn, 'noto-lines', 'streamline'].sort());
   });
 
-  it('have English texts alone in the sets for the first stage', async () => {
+  it('have English texts alone in the sets for the first stages', async () => {
     const cache = await smallCache();
     const file = path.join(cache, 'texts.json');
     const texts = JSON.parse(readFileSync(file, 'utf8')) as { seen: string[] };
@@ -168,10 +177,12 @@ describe('shards', () => {
       for await (const { texts: own } of dataset.examples()) for (const text of own) found.add(text);
       return found;
     };
-    for (const set of ['plain', 'redrawn']) expect(await read(set)).toContain('cara de gat');
-    const english = await read('plain-english');
-    expect(english).toContain('cat face');
-    expect(english).not.toContain('cara de gat');
+    expect(await read('redrawn')).toContain('cara de gat');
+    for (const set of ['plain-english', 'redrawn-english']) {
+      const english = await read(set);
+      expect(english).toContain('cat face');
+      expect(english).not.toContain('cara de gat');
+    }
   });
 
   it('have the same bytes every time', async () => {

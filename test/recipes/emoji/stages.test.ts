@@ -3,10 +3,22 @@ import { expect, it } from 'vitest';
 import { TrainConfig } from '../../../lib/cli/train/config.js';
 import { ConfigDocument } from '../../../lib/cli/train/document.js';
 import { shardSets } from '../../../recipes/emoji/data/shards.mjs';
-import { stageConfiguration, stages } from '../../../recipes/emoji/stages.mjs';
+import { averagedStages, stageConfiguration, stages } from '../../../recipes/emoji/stages.mjs';
 
-it('are five, in order', () => {
-  expect(stages).toEqual(['1-english', '2-pictures', '3-languages', '4-together', '5-redrawn']);
+it('are seven, in order', () => {
+  expect(stages).toEqual([
+    '1-english',
+    '2-pictures',
+    '3-redrawn',
+    '4-languages',
+    '5-together',
+    '6-together',
+    '7-languages',
+  ]);
+});
+
+it('end with those whose ends are averaged', () => {
+  expect(stages.slice(-averagedStages.length)).toEqual(averagedStages);
 });
 
 it.each(stages)('%s is a valid configuration with its own seed and shards', (stage) => {
@@ -15,7 +27,9 @@ it.each(stages)('%s is a valid configuration with its own seed and shards', (sta
   const number = stages.indexOf(stage) + 1;
   expect(written.model).toEqual({ checkpoint: '/before' });
   expect(written.training.seed).toBe(700 + number);
-  const set = ['plain-english', 'plain-english', 'plain', 'plain', 'redrawn'][number - 1] as string;
+  const set = ['plain-english', 'plain-english', 'redrawn-english', 'redrawn', 'redrawn', 'redrawn', 'redrawn'][
+    number - 1
+  ] as string;
   expect(Object.keys(shardSets)).toContain(set);
   expect(written.data.shards).toEqual([`/c/shards/${set}/*.tar`]);
   expect(written.training.dtype).toBe('bfloat16');
