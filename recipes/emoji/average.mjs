@@ -23,17 +23,18 @@ export async function averageCheckpoints(folders, out) {
   const contents = await Promise.all(files.map((file) => readFile(file.path)));
   const [first] = files;
   const tensors = [...first.tensors].map(([name, { shape }]) => {
-    const means = new Float64Array(shape.reduce((product, size) => product * size, 1));
+    // In float64 the order of a few float32 numbers does not matter.
+    const sums = new Float64Array(shape.reduce((product, size) => product * size, 1));
     files.forEach(({ tensors: others }, at) => {
       const entry = others.get(name);
       if (JSON.stringify(entry?.shape) !== JSON.stringify(shape) || others.size !== first.tensors.size)
         throw new Error(`${folders[at]} has other tensors than ${folders[0]}, for example ${name}`);
       const bytes = contents[at].subarray(entry.begin, entry.end);
       valuesOf(bytes, entry.dtype, `${name} of ${folders[at]}`).forEach((value, i) => {
-        means[i] += value / files.length;
+        sums[i] += value;
       });
     });
-    const data = new Uint8Array(Float32Array.from(means).buffer);
+    const data = new Uint8Array(Float32Array.from(sums, (sum) => sum / files.length).buffer);
     return { name, dtype: 'F32', shape, read: async () => data };
   });
   await writeWholeFolder(out, async (partial) => {
