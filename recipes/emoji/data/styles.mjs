@@ -21,7 +21,7 @@ import { packages } from './packages.mjs';
  * @property {(modules: string) => Map<string, Drawing>} open the drawings by key
  * @property {((modules: string) => Map<string, Drawing>) | null} [vectors] the same drawings as SVG, where `open` has pixels
  *   alone; null where there are none
- * @property {boolean} [late] trained on in the last stage alone: what is hard to recognise slows the beginning
+ * @property {boolean} [late] trained on from the third stage on: what is hard to recognise slows the beginning
  */
 
 /**
