@@ -44,8 +44,8 @@ type Settings = Required<AugmentOptions>;
 
 /** Draws pictures as its options say. */
 export interface Augmentation {
-  /** Draws a picture; `levels` need no pixels of the sizes before {@link smallestLevel}. */
-  draw: (levels: LayerPyramid, random: RandomStream) => RawImage;
+  /** Draws a picture, which needs no pixels of the sizes before {@link smallestLevel}. */
+  draw: (picture: LayerPyramid, random: RandomStream) => RawImage;
   /** The least {@link levelFor} of all drawings of a picture of this size, whatever is drawn at random. */
   smallestLevel: (width: number, height: number) => number;
 }
@@ -57,7 +57,7 @@ export interface Augmentation {
 export function augmentation(argument: string, options: AugmentOptions): Augmentation {
   const settings = checkOptions(argument, options);
   return {
-    draw: (levels, random) => draw(levels, chooseDrawing(levels, settings, random)),
+    draw: (picture, random) => draw(picture, chooseDrawing(picture, settings, random)),
     smallestLevel: (width, height) => levelFor(largestScale(width, height, settings), 0),
   };
 }
@@ -125,9 +125,8 @@ function factor(most: number, random: RandomStream): number {
   return most ** random.between(-1, 1);
 }
 
-function chooseDrawing(levels: LayerPyramid, settings: Settings, random: RandomStream): Drawing {
-  const [picture] = levels;
-  const { width: pictureWidth, height: pictureHeight } = picture!;
+function chooseDrawing(picture: LayerPyramid, settings: Settings, random: RandomStream): Drawing {
+  const { width: pictureWidth, height: pictureHeight } = picture;
   const shape = (pictureWidth / pictureHeight) * factor(settings.aspectRatio, random);
   const width = Math.max(1, Math.round(settings.size * Math.min(1, shape)));
   const height = Math.max(1, Math.round(settings.size / Math.max(1, shape)));

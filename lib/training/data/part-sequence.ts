@@ -7,10 +7,18 @@ import { permutation, purposes, RandomStream, stepsAtOnce } from './random.js';
 import { type Cursor, type OrderSettings, type Sequence, type SequenceEvent, startOf } from './sequence.js';
 import { ShuffleBuffer } from './shuffle-buffer.js';
 
-/** An example and its number in the order of reading, from 0 in every epoch. */
-interface Numbered {
+/**
+ * An example that waits to be drawn, and its number in the order of reading, from 0 in every epoch. Its captions are one
+ * string of JSON: the garbage collector visits everything that waits, again and again.
+ */
+interface Waiting {
   number: number;
-  stored: StoredExample;
+  stored: Omit<StoredExample, 'texts'>;
+  texts: string;
+}
+
+function waiting(number: number, { texts, ...stored }: StoredExample): Waiting {
+  return { number, stored, texts: JSON.stringify(texts) };
 }
 
 /** Reads the parts of an epoch one after another. */
@@ -96,7 +104,7 @@ class EpochReader {
 /** The state in the middle of an epoch. */
 interface EpochState {
   reader: EpochReader;
-  buffer: ShuffleBuffer<Numbered>;
+  buffer: ShuffleBuffer<Waiting>;
 }
 
 export class PartSequence implements Sequence {
@@ -121,13 +129,14 @@ export class PartSequence implements Sequence {
 
   private async *epoch({ reader, buffer }: EpochState, { epoch, drawn }: Cursor): AsyncGenerator<SequenceEvent> {
     const { seed } = this.settings;
-    const drawing = ({ number, stored }: Numbered): SequenceEvent => {
+    const drawing = ({ number, ...packed }: Waiting): SequenceEvent => {
       const count = ++drawn;
       const { counts } = reader;
       const finished = counts.length;
       // The list grows while examples wait to be used: copied only when somebody asks for the place.
       const cursor = (): Cursor => ({ epoch, drawn: count, counts: counts.slice(0, finished) });
       const place = [epoch, number] as const;
+      const stored: StoredExample = { ...packed.stored, texts: JSON.parse(packed.texts) };
       return { kind: 'example', example: withCaption(stored, seed, place), place, cursor };
     };
     for (let found = await reader.next(); found !== undefined; found = await reader.next()) {
@@ -135,7 +144,7 @@ export class PartSequence implements Sequence {
         yield { kind: 'skip', skip: found };
         continue;
       }
-      const item = { number: reader.found - 1, stored: found };
+      const item = waiting(reader.found - 1, found);
       if (buffer.slots.length < this.capacity) buffer.slots.push(item);
       else yield drawing(buffer.exchange(item));
     }
@@ -172,6 +181,6 @@ export class PartSequence implements Sequence {
       else numbers.take();
     }
     const examples = await reader.enter(read, counts, new Set(numbers.slots));
-    return { reader, buffer: numbers.map((number) => ({ number, stored: examples.get(number)! })) };
+    return { reader, buffer: numbers.map((number) => waiting(number, examples.get(number)!)) };
   }
 }

@@ -1,6 +1,7 @@
 /** From an example to the picture that is trained on: decoded, and changed at random where that is asked for. */
 import { decodeImage, decodeImageWithAlpha, type RawImage } from '../../processing/decode.js';
 import { type Augmentation, type AugmentOptions, augmentation } from './augment.js';
+import { ByteStore } from './byte-store.js';
 import type { Example, Place } from './example.js';
 import { purposes, RandomStream } from './random.js';
 import { type LayerPyramid, layerPyramid } from './warp.js';
@@ -9,7 +10,7 @@ import { type LayerPyramid, layerPyramid } from './warp.js';
 export class PictureReader {
   private readonly augment: Augmentation | undefined;
   private readonly maxPixels: number;
-  private room: number;
+  private readonly store: ByteStore;
   /** By where they come from. What is full stays as it is: a data set larger than the room is read from its files anyway. */
   private readonly kept = new Map<string, LayerPyramid>();
 
@@ -19,7 +20,7 @@ export class PictureReader {
     settings: { augment: AugmentOptions | undefined; cacheBytes: number; maxPixels: number },
   ) {
     this.augment = settings.augment === undefined ? undefined : augmentation(`${argument}.augment`, settings.augment);
-    this.room = settings.cacheBytes;
+    this.store = new ByteStore(settings.cacheBytes);
     this.maxPixels = settings.maxPixels;
   }
 
@@ -28,10 +29,10 @@ export class PictureReader {
     const options = { maxPixels: this.maxPixels, ...(signal === undefined ? {} : { signal }) };
     if (this.augment === undefined) return decodeImage(example.image, options);
     const random = new RandomStream(this.seed, purposes.augmentation, ...place);
-    return this.augment.draw(await this.layers(example, this.augment, options), random);
+    return this.augment.draw(await this.picture(example, this.augment, options), random);
   }
 
-  private async layers(
+  private async picture(
     { image, source }: Example,
     augment: Augmentation,
     options: { maxPixels: number; signal?: AbortSignal },
@@ -39,12 +40,9 @@ export class PictureReader {
     const kept = this.kept.get(source);
     if (kept !== undefined) return kept;
     const { data, width, height } = await decodeImageWithAlpha(image, options);
-    const layers = layerPyramid(data, width, height, augment.smallestLevel(width, height));
-    const bytes = layers.reduce((sum, layer) => sum + layer.data.byteLength, 0);
-    if (bytes <= this.room) {
-      this.room -= bytes;
-      this.kept.set(source, layers);
-    }
-    return layers;
+    const picture = layerPyramid(data, width, height, augment.smallestLevel(width, height));
+    const copy = this.store.keep(picture.data);
+    if (copy !== undefined) this.kept.set(source, { ...picture, data: copy });
+    return picture;
   }
 }

@@ -1,15 +1,24 @@
 /** Draws a picture onto a coloured canvas: moved, scaled, turned, recoloured, with its transparency. */
 import type { RawImage } from '../../processing/decode.js';
 
-/** A picture with transparency: colours multiplied by it, red, green, blue, alpha, 0 to 255, row by row. */
-export interface Layer {
+/** Pixels with transparency: colours multiplied by it, red, green, blue, alpha, 0 to 255, row by row. */
+interface Layer {
   data: Uint8Array;
   width: number;
   height: number;
 }
 
-/** A picture, and after it itself at half, a quarter … of its size: at most {@link mostLevels}. */
-export type LayerPyramid = readonly Layer[];
+/** A picture, and itself at half, a quarter … of its size, rounded down: at most {@link mostLevels} sizes. */
+export interface LayerPyramid {
+  /** Pixels of the picture along its sides. */
+  width: number;
+  height: number;
+  levels: number;
+  /** How many of the first sizes have no pixels here. */
+  spared: number;
+  /** Layers of the other sizes, one after another. */
+  data: Uint8Array;
+}
 
 const mostLevels = 4;
 
@@ -35,7 +44,7 @@ export interface Drawing {
 /**
  * Multiplies colours by transparency and makes the smaller sizes.
  *
- * @param smallestLevel of all drawings that will be made, by {@link levelFor}: the pixels of the sizes before it are not kept
+ * @param smallestLevel of all drawings that will be made, by {@link levelFor}: the sizes before it get no pixels
  */
 export function layerPyramid(rgba: Uint8Array, width: number, height: number, smallestLevel = 0): LayerPyramid {
   const data = new Uint8Array(rgba.length);
@@ -44,14 +53,23 @@ export function layerPyramid(rgba: Uint8Array, width: number, height: number, sm
     for (let c = 0; c < 3; c++) data[i + c] = Math.round((rgba[i + c]! * alpha) / 255);
     data[i + 3] = alpha;
   }
-  const levels: Layer[] = [{ data, width, height }];
-  while (levels.length < mostLevels) {
-    const last = levels[levels.length - 1] as Layer;
+  const layers: Layer[] = [{ data, width, height }];
+  while (layers.length < mostLevels) {
+    const last = layers[layers.length - 1] as Layer;
     if (Math.min(last.width, last.height) < 4) break;
-    levels.push(halved(last));
+    layers.push(halved(last));
   }
-  const first = Math.min(smallestLevel, levels.length - 1);
-  return levels.map((layer, level) => (level < first ? { ...layer, data: new Uint8Array(0) } : layer));
+  const spared = Math.min(smallestLevel, layers.length - 1);
+  const kept = layers.slice(spared).map((layer) => layer.data);
+  return { width, height, levels: layers.length, spared, data: kept.length === 1 ? kept[0]! : Buffer.concat(kept) };
+}
+
+/** One of the sizes that have pixels. */
+function layerOf({ width, height, spared, data }: LayerPyramid, level: number): Layer {
+  const bytes = (at: number): number => (width >> at) * (height >> at) * 4;
+  let start = 0;
+  for (let before = spared; before < level; before++) start += bytes(before);
+  return { data: data.subarray(start, start + bytes(level)), width: width >> level, height: height >> level };
 }
 
 /**
@@ -81,13 +99,12 @@ function halved({ data, width, height }: Layer): Layer {
 }
 
 /** Draws a picture, with bilinear interpolation within the size that is nearest to what is drawn. */
-export function draw(levels: LayerPyramid, drawing: Drawing): RawImage {
+export function draw(picture: LayerPyramid, drawing: Drawing): RawImage {
   const { width, height, center, scale, rotation, colors, background } = drawing;
-  const full = levels[0] as Layer;
   const wanted = levelFor(Math.max(Math.abs(scale[0]), Math.abs(scale[1])), drawing.blur);
-  const layer = levels[Math.min(wanted, levels.length - 1)] as Layer;
+  const layer = layerOf(picture, Math.min(wanted, picture.levels - 1));
   const { data } = layer;
-  const [toX, toY] = [layer.width / (full.width * scale[0]), layer.height / (full.height * scale[1])];
+  const [toX, toY] = [layer.width / (picture.width * scale[0]), layer.height / (picture.height * scale[1])];
   const [cosine, sine] = [Math.cos(rotation), Math.sin(rotation)];
   // Canvas to layer; half a pixel because colours belong to the middle of a pixel.
   const [ux, uy, vx, vy] = [cosine * toX, sine * toX, -sine * toY, cosine * toY];
