@@ -17,6 +17,7 @@ export {
 export { positionEmbeddingBackward, tokenEmbeddingBackward } from './embedding-backward.js';
 export {
   type ActivationDType,
+  type ActivationFunction,
   convert,
   gelu,
   l2Normalize,

@@ -1,11 +1,12 @@
 import { wrongType } from '../arguments.js';
-import { type ActivationDType, weightType } from './layers.js';
+import { type ActivationDType, type ActivationFunction, inputActivation, weightType } from './layers.js';
 import { type KernelOptions, runKernel } from './run.js';
 import type { Tensor } from './tensor.js';
 
 /**
- * Gradients of {@link linear} without activation: gradInput = gradOutput · weight, gradWeight = gradOutputᵀ · input,
- * gradBias = Σ gradOutput over the rows. Accumulated in float32.
+ * Gradients of {@link linear} without an activation of its output: gradInput = gradOutput · weight, gradWeight =
+ * gradOutputᵀ · input, gradBias = Σ gradOutput over the rows. With `inputActivation` `gelu` gradInput is multiplied by
+ * gelu′(input), element by element, and gradWeight = gradOutputᵀ · gelu(input). Accumulated in float32.
  * @param args input [rows, in], gradOutput [rows, out], float32 or both bfloat16; weight [out, in], float32, float16 or
  *   bfloat16, rounded to `weightDtype`, by default the type of the input. `weightDtype` `bfloat16` beside float32 input
  *   (CPUs) rounds gradOutput for gradInput, and gradOutput and input for gradWeight, too; gradBias is not rounded
@@ -13,13 +14,19 @@ import type { Tensor } from './tensor.js';
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
 export async function linearBackward(
-  args: { input: Tensor; weight: Tensor; gradOutput: Tensor; weightDtype?: ActivationDType } & KernelOptions,
+  args: {
+    input: Tensor;
+    weight: Tensor;
+    gradOutput: Tensor;
+    inputActivation?: ActivationFunction;
+    weightDtype?: ActivationDType;
+  } & KernelOptions,
 ): Promise<{ gradInput: Tensor; gradWeight: Tensor; gradBias: Tensor }> {
   const { gradInput, gradWeight, gradBias } = await runKernel(
     'linearBackward',
     args,
     ['input', 'weight', 'gradOutput'],
-    weightType(args, ['float32', 'bfloat16']),
+    { ...inputActivation(args), ...weightType(args, ['float32', 'bfloat16']) },
   );
   return { gradInput: gradInput as Tensor, gradWeight: gradWeight as Tensor, gradBias: gradBias as Tensor };
 }

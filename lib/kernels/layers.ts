@@ -25,16 +25,28 @@ export function weightType<Type extends WeightDType>(
   return { weightDtype: dtype && requireOneOf('args.weightDtype', dtype, types) };
 }
 
+const activations = ['none', 'gelu'] as const;
+
+/** What is applied to a value before it goes on: nothing, or GELU in its tanh form. */
+export type ActivationFunction = (typeof activations)[number];
+
+/** The option `inputActivation`. */
+export function inputActivation(args: { inputActivation?: ActivationFunction }): {
+  inputActivation: ActivationFunction;
+} {
+  return { inputActivation: requireOneOf('args.inputActivation', args?.inputActivation ?? 'none', activations) };
+}
+
 function requireEpsilon(argument: string, epsilon = 1e-6): number {
   if (typeof epsilon !== 'number') throw wrongType(argument, 'a number', epsilon);
   return epsilon;
 }
 
 /**
- * Linear layer: output = activation(input · weightᵀ + bias) + residual, accumulated in float32.
+ * Linear layer: output = activation(inputActivation(input) · weightᵀ + bias) + residual, accumulated in float32.
  * @param args input [rows, in], residual [rows, out], float32, or both bfloat16 on devices that compute in it; weight
  *   [out, in], float32, float16 or bfloat16, rounded to `weightDtype`, by default the type of the input; bias [out],
- *   float32; activation `gelu` is the tanh form. On CPUs, beside float32 input, `weightDtype` may be `bfloat16`: the input
+ *   float32; activation and inputActivation `gelu` are the tanh form, on CPUs within the product. There, beside float32 input, `weightDtype` may be `bfloat16`: the input
  *   is rounded to it for the product, too; or `int8`: weights are integers times a scale for each output, max |w| / 127,
  *   the input integers times one for each row, max |x| / 127, and sums of their products exact
  * @returns output [rows, out] in the input's type
@@ -45,12 +57,13 @@ export async function linear(
     weight: Tensor;
     bias?: Tensor;
     residual?: Tensor;
-    activation?: 'none' | 'gelu';
+    activation?: ActivationFunction;
+    inputActivation?: ActivationFunction;
     weightDtype?: WeightDType;
   } & KernelOptions,
 ): Promise<{ output: Tensor }> {
-  const activation = requireOneOf('args.activation', args?.activation ?? 'none', ['none', 'gelu']);
-  const values = { activation, ...weightType(args, [...activationTypes, 'int8']) };
+  const activation = requireOneOf('args.activation', args?.activation ?? 'none', activations);
+  const values = { activation, ...inputActivation(args), ...weightType(args, [...activationTypes, 'int8']) };
   const { output } = await runKernel('linear', args, ['input', 'weight'], values, ['bias', 'residual']);
   return { output: output as Tensor };
 }

@@ -88,6 +88,11 @@ class KernelArguments {
     return object_.Get(name).IsUndefined() ? nullptr : tensor_of_shape(name, shape);
   }
   Napi::Value get(const char* name) const { return object_.Get(name); }
+  // `gelu`, or anything else for none.
+  Activation activation_function(const char* name) const {
+    const Napi::Value value = object_.Get(name);
+    return !value.IsUndefined() && to_string(value, name) == "gelu" ? Activation::kGeluTanh : Activation::kNone;
+  }
   // A type that is an option, or `otherwise`.
   DType type(const char* name, DType otherwise) const {
     const Napi::Value value = object_.Get(name);

@@ -15,8 +15,8 @@
 namespace siglip2::addon {
 namespace {
 
-// linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation, weightDtype? }):
-// output [rows, out]
+// linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation, inputActivation,
+// weightDtype? }): output [rows, out]
 Napi::Value run_linear(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
@@ -25,18 +25,25 @@ Napi::Value run_linear(const Napi::CallbackInfo& info) {
     const std::int64_t out_features = weight->shape[0];
     const auto bias = arguments.optional_tensor("bias", {out_features});
     const auto residual = arguments.optional_activation("residual", {input->shape[0], out_features});
-    const bool gelu = to_string(arguments.get("activation"), "activation") == "gelu";
+    const Activation activation = arguments.activation_function("activation");
+    const Activation input_activation = arguments.activation_function("inputActivation");
     const auto packed = std::make_shared<PackedOnce>(weight, arguments.type("weightDtype", input->dtype), false);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
+      const OpTable& table = device.table();
       const auto output = new_tensor(device, {input->shape[0], out_features}, input->dtype);
+      // One after the other, on devices that do not fuse them.
+      const bool apart = input_activation == Activation::kGeluTanh && !table.fuses_gelu;
+      const auto source = apart ? new_tensor(device, input->shape, input->dtype) : input;
+      if (apart) gelu(table, context, {matrix(*input), matrix(*source)});
       LinearArgs args;
-      args.input = matrix(*input);
+      args.input = matrix(*source);
+      args.input_activation = apart ? Activation::kNone : input_activation;
       args.weight = packed->get(device, context);
       args.bias = floats(bias);
-      args.activation = gelu ? Activation::kGeluTanh : Activation::kNone;
+      args.activation = activation;
       if (residual) args.residual = matrix(*residual);
       args.output = matrix(*output);
-      linear(device.table(), context, args);
+      linear(table, context, args);
       return {{"output", output}};
     });
   });

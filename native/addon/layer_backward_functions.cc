@@ -15,8 +15,8 @@ TensorPointer new_zeros(Device& device, OpContext& context, Shape shape) {
   return tensor;
 }
 
-// linearBackward({ input [rows, in], weight [out, in], gradOutput [rows, out], weightDtype? }): gradInput [rows, in],
-// gradWeight [out, in], gradBias [out]
+// linearBackward({ input [rows, in], weight [out, in], gradOutput [rows, out], inputActivation, weightDtype? }):
+// gradInput [rows, in], gradWeight [out, in], gradBias [out]
 Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
@@ -26,6 +26,7 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
     if (weight->shape != weight_shape)
       throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
     const auto grad_output = arguments.activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
+    const Activation activation = arguments.activation_function("inputActivation");
     const DType weight_type = arguments.type("weightDtype", input->dtype);
     const auto packed = std::make_shared<PackedOnce>(weight, weight_type, true);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
@@ -37,10 +38,21 @@ Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
       product.input = matrix(*grad_output);
       product.weight = packed->get(device, context);
       product.output = matrix(*grad_input);
+      LinearBackwardArgs gradients = {matrix(*input), matrix(*grad_output), grad_weight->buffer.as<float>(),
+                                      grad_bias->buffer.as<float>(), weight_type};
+      // One after the other, on devices that do not fuse them.
+      const bool apart = activation == Activation::kGeluTanh && !table.fuses_gelu;
+      const auto activated = apart ? new_tensor(device, input->shape, input->dtype) : input;
+      if (apart) {
+        gelu(table, context, {matrix(*input), matrix(*activated)});
+        gradients.input = matrix(*activated);
+      } else if (activation == Activation::kGeluTanh) {
+        gradients.input_activation = activation;
+        product.pre_activation = matrix(*input);
+      }
       linear(table, context, product);
-      linear_backward(table, context,
-                      {matrix(*input), matrix(*grad_output), grad_weight->buffer.as<float>(),
-                       grad_bias->buffer.as<float>(), weight_type});
+      linear_backward(table, context, gradients);
+      if (apart) gelu_backward(table, context, {matrix(*input), matrix(*grad_input), matrix(*grad_input)});
       return {{"gradInput", grad_input}, {"gradWeight", grad_weight}, {"gradBias", grad_bias}};
     });
   });

@@ -57,6 +57,9 @@ struct OpTable {
   std::uint32_t weight_types;
   // Whether device memory is memory of the host, so that the host's may be given to operations as it is.
   bool host_memory;
+  // Whether linear layers take GELU of their input and the gradient of one: LinearArgs::input_activation,
+  // pre_activation.
+  bool fuses_gelu;
 
   // Memory. `allocate` returns memory aligned to 64 bytes or throws ERR_SIGLIP_OUT_OF_MEMORY with requested and free
   // bytes; `device` is OpContext::device. Copies are in order with queued work and complete on return.

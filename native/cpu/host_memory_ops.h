@@ -1,4 +1,4 @@
-// The memory entries of an op table whose device is the host itself.
+// The facts and memory entries of an op table whose device is the host itself.
 #pragma once
 
 #include <cstring>
@@ -12,6 +12,7 @@ inline void fill_host_memory_ops(OpTable& table) {
   table.activation_types = 1u << static_cast<int>(DType::kFloat32);
   table.weight_types = 1u << static_cast<int>(DType::kBFloat16) | 1u << static_cast<int>(DType::kInt8);
   table.host_memory = true;
+  table.fuses_gelu = true;
   table.allocate = [](void*, std::size_t bytes) { return allocate(bytes); };
   table.release = [](void*, void* memory) noexcept { release(memory); };
   const auto copy = [](OpContext&, void* to, const void* from, std::size_t bytes) {

@@ -74,6 +74,9 @@ void Mlp::expand(Pass& pass, const ConstMatrixView& input, const MatrixView& pre
 
 void Mlp::contract(Pass& pass, const ConstMatrixView& pre_activation, const ConstMatrixView& residual,
                    const MatrixView& output) const {
+  if (pass.fuses_gelu())
+    return pass.linear(
+        {pre_activation, fc2.weight, fc2.bias, Activation::kNone, residual, output, Activation::kGeluTanh});
   const Arena::Scope scope = pass.scope();
   const MatrixView hidden = pass.allocate(pre_activation.rows, pre_activation.columns);
   pass.gelu({pre_activation, hidden});
@@ -85,10 +88,18 @@ void Mlp::backward(Pass& pass, const ConstMatrixView& input, const ConstMatrixVi
   const Arena::Scope scope = pass.scope();
   // First the activation, for the gradient of fc2's weight; then its gradient.
   const MatrixView hidden = pass.allocate(input.rows, fc1.weight.out_features);
-  if (fc2.grad_weight != nullptr) pass.gelu({pre_activation, hidden});
-  siglip2::backward(pass, fc2, hidden, grad_output, {});
-  pass.linear({grad_output, fc2.transposed, nullptr, Activation::kNone, {}, hidden});
-  pass.gelu_backward({pre_activation, hidden, hidden});
+  if (pass.fuses_gelu()) {
+    if (fc2.grad_weight != nullptr)
+      pass.linear_backward(
+          {pre_activation, grad_output, fc2.grad_weight, fc2.grad_bias, fc2.weight.dtype, Activation::kGeluTanh});
+    pass.linear(
+        {grad_output, fc2.transposed, nullptr, Activation::kNone, {}, hidden, Activation::kNone, pre_activation});
+  } else {
+    if (fc2.grad_weight != nullptr) pass.gelu({pre_activation, hidden});
+    siglip2::backward(pass, fc2, hidden, grad_output, {});
+    pass.linear({grad_output, fc2.transposed, nullptr, Activation::kNone, {}, hidden});
+    pass.gelu_backward({pre_activation, hidden, hidden});
+  }
   siglip2::backward(pass, fc1, input, hidden, grad_input);
 }
 

@@ -69,6 +69,8 @@ class Pass {
   // Whether `mlp` is there and gains with as many rows.
   bool fuses_mlp(std::int64_t rows) const { return siglip2::fuses_mlp(device_.table(), rows); }
   void mlp(const MlpArgs& args);
+  // Whether linear layers take GELU of their input, and its gradient.
+  bool fuses_gelu() const { return device_.table().fuses_gelu; }
   void layer_norm(const LayerNormArgs& args);
   void layer_norm_backward(const LayerNormBackwardArgs& args);
   void gelu(const GeluArgs& args);

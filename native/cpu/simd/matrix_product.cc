@@ -4,8 +4,12 @@
 // the task. Products in bfloat16 are the same in units of two values of the depth (cpu/simd/pair_panels.h).
 #include "cpu/simd/matrix_product.h"
 
+#include <algorithm>
+
+#include "cpu/simd/column_sums.h"
 #include "cpu/simd/matrix_unit.h"
 #include "cpu/simd/pair_panels.h"
+#include "cpu/simd/simd_math.h"
 #include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
 
@@ -15,7 +19,7 @@ namespace {
 constexpr std::int64_t kMostDepth = 256;  // words of a packed row of A
 constexpr std::int64_t kMostRows = 384;
 constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
-constexpr std::int64_t kTasks = 2;  // of each thread, where the output is large enough
+constexpr std::int64_t kTasks = 1;  // of each thread, where the output is large enough
 // Work below this number of multiply-adds is not worth a second thread.
 constexpr std::int64_t kLeastTaskWork = 100000;
 
@@ -52,12 +56,16 @@ struct Depth {
   std::int64_t units_of(std::int64_t values) const { return format.units(values, static_cast<int>(unit_values)); }
 };
 
-// A[rows][depth] from its transpose as panels for a tile, [⌈rows/kTileRows⌉][depth][kTileRows].
-void pack_transposed_rows(const MatrixProductArgs& args, Range rows, Range depth, float* panels) {
+// A[rows][depth] from its transpose as panels for a tile, [⌈rows/kTileRows⌉][depth][kTileRows]; `sums` is that of
+// pack_transposed_pair_rows.
+void pack_transposed_rows(const MatrixProductArgs& args, Range rows, Range depth, float* panels, float* sums) {
   // As many rows of the source at a time as keep apart in the L1 cache even where their distance is a power of two.
   constexpr std::int64_t kStep = 8;
   for (std::int64_t first = 0; first < depth.count; first += kStep) {
     const std::int64_t end = smaller(first + kStep, depth.count);
+    if (sums != nullptr)
+      add_column_sums(args.a + (depth.first + first) * args.a_stride + rows.first, args.a_stride, end - first,
+                      rows.count, sums);
     for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
       const bool inside = rows.first + i + kLanes <= args.rows;
       float* const panel = panels + i * depth.count;
@@ -75,14 +83,16 @@ void pack_transposed_rows(const MatrixProductArgs& args, Range rows, Range depth
 }
 
 // B[depth][columns] as panels, [⌈columns/kTileColumns⌉][depth][kTileColumns]; columns that are not there are 0.
-void pack_columns(const MatrixProductArgs& args, Range depth, Range columns, float* panels) {
+template <typename Activation>
+void pack_columns(const MatrixProductArgs& args, Range depth, Range columns, float* panels,
+                  const Activation& activation) {
   for (std::int64_t k = 0; k < depth.count; ++k) {
     const float* const source = args.b + (depth.first + k) * args.b_stride + columns.first;
     for (std::int64_t j = 0; j < columns.count; j += kLanes) {
       float* const target =
           panels + j / kTileColumns * depth.count * kTileColumns + k * kTileColumns + j % kTileColumns;
       const std::int64_t left = columns.count - j;
-      store(target, left >= kLanes ? load(source + j) : load_first(source + j, static_cast<int>(left)));
+      store(target, activation(left >= kLanes ? load(source + j) : load_first(source + j, static_cast<int>(left))));
     }
     for (std::int64_t j = divide_up(columns.count, kLanes) * kLanes; j % kTileColumns != 0; j += kLanes) {
       store(panels + j / kTileColumns * depth.count * kTileColumns + k * kTileColumns + j % kTileColumns, zero());
@@ -108,12 +118,12 @@ void finish_tile(const MatrixProductArgs& args, const float* sums, Range rows, R
   }
 }
 
-void pack_a(const MatrixProductArgs& args, Range rows, Range depth, float* panels) {
+void pack_a(const MatrixProductArgs& args, Range rows, Range depth, float* panels, float* sums) {
   if (args.pairs) {
     pack_transposed_pair_rows(args.a + depth.first * args.a_stride + rows.first, args.a_stride, depth.count, rows.count,
-                              args.rows - rows.first, panels);
+                              args.rows - rows.first, panels, sums);
   } else if (args.a_transposed) {
-    pack_transposed_rows(args, rows, depth, panels);
+    pack_transposed_rows(args, rows, depth, panels, sums);
   } else {
     pack_rows(args.a + rows.first * args.a_stride + depth.first, args.a_stride, rows.count, depth.count, panels);
   }
@@ -122,9 +132,11 @@ void pack_a(const MatrixProductArgs& args, Range rows, Range depth, float* panel
 void pack_b(const MatrixProductArgs& args, Range depth, Range columns, float* panels) {
   if (args.pairs) {
     pack_pair_columns(args.b + depth.first * args.b_stride + columns.first, args.b_stride, depth.count, columns.count,
-                      panels);
+                      args.b_gelu, panels);
+  } else if (args.b_gelu) {
+    pack_columns(args, depth, columns, panels, [](Vec x) __attribute__((always_inline)) { return gelu_tanh(x); });
   } else {
-    pack_columns(args, depth, columns, panels);
+    pack_columns(args, depth, columns, panels, [](Vec x) __attribute__((always_inline)) { return x; });
   }
 }
 
@@ -140,10 +152,16 @@ void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, co
   alignas(64) float sums[kMostTileRows * kTileColumns];
   const std::int64_t height = cut.format.rows;
   const std::int64_t step = cut.block_units * cut.unit_values;
+  // Blocks of columns all meet the same rows of A; the first one sums them up, a block of the depth at a time.
+  const bool summing = args.a_sums != nullptr && columns.first == 0;
+  alignas(64) float row_sums[kMostRows + kLanes];
   for (std::int64_t first = 0; first < args.depth; first += step) {
     const Range depth = {first, smaller(step, args.depth - first)};
     const std::int64_t units = cut.units_of(depth.count);
-    pack_a(args, rows, depth, a);
+    if (summing) std::fill_n(row_sums, rows.count + kLanes, 0.0f);
+    pack_a(args, rows, depth, a, summing ? row_sums : nullptr);
+    for (std::int64_t i = 0; summing && i < rows.count; ++i)
+      args.a_sums[rows.first + i] += row_sums[i];
     const bool accumulate = args.accumulate || first > 0;
     for (std::int64_t g = 0; g < columns.count; g += kGroupPanels * kTileColumns) {
       const Range group = {columns.first + g, smaller(kGroupPanels * kTileColumns, columns.count - g)};

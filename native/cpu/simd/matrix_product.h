@@ -23,6 +23,10 @@ struct MatrixProductArgs {
   bool accumulate;
   // Both operands are rounded to bfloat16 as they are packed, in pairs (cpu/simd/pair_tile.h); with a_transposed only.
   bool pairs = false;
+  // Σ_k A[i][k], of what is not rounded, is added to a_sums[i]; with a_transposed only. Null: not wanted.
+  float* a_sums = nullptr;
+  // B is GELU, in its tanh form, of the values at b: the short one (cpu/simd/simd_math.h) where operands are rounded.
+  bool b_gelu = false;
 };
 
 void multiply_matrices(const MatrixProductArgs& args, int threads);

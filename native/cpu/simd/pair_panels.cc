@@ -1,6 +1,8 @@
 #include "cpu/simd/pair_panels.h"
 
+#include "cpu/simd/column_sums.h"
 #include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/simd_math.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -45,12 +47,15 @@ SIGLIP2_INLINE const float* second_row(const float* first, std::int64_t stride, 
 // may spill over into what follows in the panel, except those of its last pair.
 template <typename Put>
 SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
-                                    std::int64_t readable, std::int64_t words, float* panels, const Put& put) {
+                                    std::int64_t readable, std::int64_t words, float* panels, float* sums,
+                                    const Put& put) {
   // As many rows of the source at a time as keep apart in the L1 cache even where their distance is a power of two.
   constexpr std::int64_t kStepPairs = 4;
   const std::int64_t pairs = (depth + 1) / 2;
   for (std::int64_t start = 0; start < pairs; start += kStepPairs) {
     const std::int64_t end = pairs - start < kStepPairs ? pairs : start + kStepPairs;
+    const std::int64_t last_row = 2 * end < depth ? 2 * end : depth;
+    if (sums != nullptr) add_column_sums(source + 2 * start * stride, stride, last_row - 2 * start, columns, sums);
     for (std::int64_t column = 0; column < columns; column += kTileRows) {
       const int rows = static_cast<int>(columns - column < kTileRows ? columns - column : kTileRows);
       const int lanes = static_cast<int>(readable - column < kLanes ? readable - column : kLanes);
@@ -67,24 +72,30 @@ SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, st
 // The same for a matrix unit: squares of 16 columns and 16 pairs, whose columns become rows of a register.
 template <typename Join>
 void pack_transposed_registers(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
-                               std::int64_t readable, float* panels, const Join& join) {
+                               std::int64_t readable, float* panels, float* sums, const Join& join) {
   constexpr std::int64_t kHeight = kMatrixUnitFormat.rows;
   const std::int64_t units = kMatrixUnitFormat.units(depth, 2);
   for (std::int64_t column = 0; column < columns; column += kLanes) {
     const std::int64_t left = readable - column;
     const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
     float* const panel = panels + column / kHeight * kHeight * units + column % kHeight * kLanes;
+    Vec sum = zero();
     for (std::int64_t unit = 0; unit < units; unit += kLanes) {
-      Vec square[kLanes];
+      Vec square[kLanes], part = zero();
       for (int i = 0; i < kLanes; ++i) {
         const std::int64_t row = 2 * (unit + i);
         const float* const first = row < depth ? source + row * stride + column : nullptr;
-        square[i] = join(load_lanes(first, lanes), load_lanes(second_row(first, stride, unit + i, depth), lanes));
+        const Vec upper = load_lanes(first, lanes);
+        const Vec lower = load_lanes(second_row(first, stride, unit + i, depth), lanes);
+        part = part + (upper + lower);
+        square[i] = join(upper, lower);
       }
+      sum = sum + part;
       transpose(square);
       for (int i = 0; i < kLanes; ++i)
         store(panel + unit * kHeight + i * kLanes, square[i]);
     }
+    if (sums != nullptr) store(sums + column, load(sums + column) + sum);
   }
 }
 #endif
@@ -135,7 +146,7 @@ SIGLIP2_INLINE void join_rows(float* panel, std::int64_t depth, std::int64_t uni
 }  // namespace
 
 void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
-                               std::int64_t readable, float* panels) {
+                               std::int64_t readable, float* panels, float* sums) {
 #if defined(SIGLIP2_MATRIX_UNIT)
   if (pair_format().step > 1) {
 #if defined(SIGLIP2_ISA_avx512)
@@ -143,13 +154,13 @@ void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::in
 #else
     const PairRounder join;
 #endif
-    return pack_transposed_registers(source, stride, depth, columns, readable, panels, join);
+    return pack_transposed_registers(source, stride, depth, columns, readable, panels, sums, join);
   }
 #endif
 #if defined(SIGLIP2_ISA_avx512)
   if (pair_format().row_words == 1) {
     const PairConverter join;
-    return pack_transposed(source, stride, depth, columns, readable, 1, panels,
+    return pack_transposed(source, stride, depth, columns, readable, 1, panels, sums,
                            [&](float* panel, Vec first, Vec second, int rows, bool last)
                                __attribute__((always_inline)) {
                                  const Vec pair = join(first, second);
@@ -157,7 +168,7 @@ void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::in
                                });
   }
 #endif
-  pack_transposed(source, stride, depth, columns, readable, 2, panels,
+  pack_transposed(source, stride, depth, columns, readable, 2, panels, sums,
                   [](float* panel, Vec first, Vec second, int rows, bool last) __attribute__((always_inline)) {
                     store(panel, round_to_bfloat16(first));
                     const Vec rounded = round_to_bfloat16(second);
@@ -165,12 +176,18 @@ void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::in
                   });
 }
 
-void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns, bool gelu,
                        float* panels) {
+  const auto pack = [&](const auto& join) __attribute__((always_inline)) {
+    if (!gelu) return pack_columns(source, stride, depth, columns, panels, join);
+    pack_columns(source, stride, depth, columns, panels, [&](Vec first, Vec second) __attribute__((always_inline)) {
+      return join(gelu_tanh_short(first), gelu_tanh_short(second));
+    });
+  };
 #if defined(SIGLIP2_ISA_avx512)
-  if (pair_format().row_words == 1) return pack_columns(source, stride, depth, columns, panels, PairConverter());
+  if (pair_format().row_words == 1) return pack(PairConverter());
 #endif
-  pack_columns(source, stride, depth, columns, panels, PairRounder());
+  pack(PairRounder());
 }
 
 void join_panel_rows(float* panel, std::int64_t depth, std::int64_t units) {

@@ -98,9 +98,9 @@ SIGLIP2_INLINE Vec gelu_tanh_short(Vec z) {
   return select_negative(z, magnitude * decay, z) * reciprocal(broadcast(1.0f) + decay);
 }
 
-// The derivative of gelu_tanh to some 1e-7 in absolute terms; 0 at −∞, 1 at +∞. With m = |z|, d = e^−2u(m), s = 1/(1 +
-// d) and k = m·2u′(m)·s it is s + k·ds for z ≥ 0 and ds − k·ds below, which neither overflows nor subtracts nearly
-// equal numbers but at its zero near −0.75.
+// The derivative of gelu_tanh and of gelu_tanh_short to some 1e-7 in absolute terms; 0 at −∞, 1 at +∞. With m = |z|, d
+// = e^−2u(m), s = 1/(1 + d) and k = m·2u′(m)·s it is s + k·ds for z ≥ 0 and ds − k·ds below, which neither overflows
+// nor subtracts nearly equal numbers but at its zero near −0.75.
 SIGLIP2_INLINE Vec gelu_tanh_derivative(Vec z) {
   // d is 0 from about 10 on.
   const Vec m = min(broadcast(11.6f), max(z, zero() - z));
@@ -109,7 +109,7 @@ SIGLIP2_INLINE Vec gelu_tanh_derivative(Vec z) {
   const Vec exponent = m * multiply_add(broadcast(0.10294324f), square, broadcast(2.3022082f));
   const Vec slope = multiply_add(broadcast(0.21406445f), square, broadcast(1.5957691f));
   const Vec d = exp2_nonpositive(zero() - exponent);
-  const Vec s = broadcast(1.0f) / (broadcast(1.0f) + d);
+  const Vec s = reciprocal(broadcast(1.0f) + d);
   const Vec k = m * slope * s;
   const Vec ds = d * s;
   return multiply_add(select_negative(z, zero() - k, k), ds, select_negative(z, ds, s));

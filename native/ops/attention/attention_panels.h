@@ -119,7 +119,7 @@ struct HeadLayout {
   }
   void pack_features(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
     if (pairs)
-      pack_transposed_pair_rows(source, stride, rows, head_dim, head_dim, panels);
+      pack_transposed_pair_rows(source, stride, rows, head_dim, head_dim, panels, nullptr);
     else
       SIGLIP2_ISA::pack_features(source, stride, rows, head_dim, panels);
   }

@@ -8,23 +8,13 @@
 #include "ops/gelu/gelu.h"
 
 #include "cpu/kernels.h"
-#include "cpu/simd/simd_math.h"
 #include "cpu/thread_pool.h"
+#include "ops/gelu/gelu_row.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
 constexpr std::int64_t kChunkElements = 16384;
-
-void gelu_row(const float* input, float* output, std::int64_t columns) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= columns; i += kLanes)
-    store(output + i, gelu_tanh(load(input + i)));
-  if (i < columns) {
-    const int rest = static_cast<int>(columns - i);
-    store_first(output + i, gelu_tanh(load_first(input + i, rest)), rest);
-  }
-}
 
 void gelu_backward_row(const float* input, const float* grad_output, float* grad_input, std::int64_t columns) {
   std::int64_t i = 0;
@@ -46,7 +36,7 @@ void gelu_cpu(OpContext& context, const GeluArgs& args) {
     const std::int64_t last = (index + 1) * chunk < rows ? (index + 1) * chunk : rows;
     for (std::int64_t row = index * chunk; row < last; ++row) {
       gelu_row(args.input.as<float>() + row * args.input.stride, args.output.as<float>() + row * args.output.stride,
-               args.input.columns);
+               args.input.columns, [](Vec x) __attribute__((always_inline)) { return gelu_tanh(x); });
     }
   });
 }

@@ -9,6 +9,11 @@ bool takes_weight(const OpTable& table, DType dtype) {
   return (table.weight_types >> static_cast<int>(dtype) & 1u) != 0;
 }
 
+void check_fused(const char* name, const char* argument, const OpTable& table, bool given) {
+  if (given && !table.fuses_gelu)
+    throw Error(kErrorUnsupported, std::string(name) + ": " + argument + " is not fused on the device " + table.name);
+}
+
 }  // namespace
 
 void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
@@ -27,6 +32,15 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
   }
   if (args.residual.data != nullptr) {
     check_matrix(name, "residual", args.residual, type, rows, args.weight.out_features);
+  }
+  check_fused(name, "input_activation", table, args.input_activation != Activation::kNone);
+  if (args.pre_activation.data != nullptr) {
+    check_fused(name, "pre_activation", table, true);
+    check_matrix(name, "pre_activation", args.pre_activation, type, rows, args.weight.out_features);
+    if (args.activation != Activation::kNone)
+      throw_shape_error(name, "pre_activation leaves no place for an activation");
+    if (rows > 0 && args.pre_activation.data == args.output.data)
+      throw_shape_error(name, "output must not overlap pre_activation");
   }
   if (rows == 0) return;
   if (args.input.data == args.output.data) throw_shape_error(name, "output must not overlap input");
@@ -71,6 +85,7 @@ void linear_backward(const OpTable& table, OpContext& context, const LinearBackw
     throw_shape_error(name, std::string("product_type must be the input's type, ") + name_of(type) +
                                 ", or bfloat16 beside float32 on CPUs, got " + name_of(product));
   }
+  check_fused(name, "input_activation", table, args.input_activation != Activation::kNone);
   if (rows == 0) return;
   table.linear_backward(context, args);
 }

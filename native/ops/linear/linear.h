@@ -1,4 +1,6 @@
-// Linear layer: output = activation(input · weightᵀ + bias) + residual.
+// Linear layer: output = activation(input · weightᵀ + bias) + residual. On devices that fuse it (OpTable::fuses_gelu),
+// with GELU of the input, output = activation(gelu(input) · weightᵀ + bias) + residual, or with the gradient of such a
+// GELU, output = (input · weightᵀ + bias) ∘ gelu′(pre_activation) + residual, ∘ element by element.
 //
 //   input     [rows, in_features]   float32, or bfloat16 where the device computes in it
 //   weight    [out_features, in_features], packed once by `pack_weight` in the layout the device's kernel streams
@@ -8,7 +10,8 @@
 //             a value that is not finite gives NaN)
 //   bias      [out_features]        float32, optional
 //   residual  [rows, out_features]  the input's type, optional, added after the activation; may be the output itself
-//   output    [rows, out_features]  the input's type, overwritten; must not overlap the input
+//   pre_activation  [rows, out_features]  the input's type, optional, without an activation; must not overlap the
+//   output output    [rows, out_features]  the input's type, overwritten; must not overlap the input
 //
 // Accumulation is float32. The order of the sum over in_features is fixed by the shape alone, never by the number of
 // threads or rows, so a row gives the same bits in every batch.
@@ -56,6 +59,8 @@ struct LinearArgs {
   Activation activation = Activation::kNone;
   ConstMatrixView residual;  // data == nullptr: none
   MatrixView output;
+  Activation input_activation = Activation::kNone;
+  ConstMatrixView pre_activation = {};  // data == nullptr: none
 };
 
 // Gradients of a linear layer's parameters: grad_weight += grad_outputᵀ · input, grad_bias += Σ_rows grad_output.
@@ -67,7 +72,8 @@ struct LinearArgs {
 //
 // `product_type` is what the operands of the product are multiplied in: the input's type, or bfloat16 beside float32
 // where the device's weights may have it (OpTable::weight_types); then both are rounded to it for grad_weight, and
-// grad_bias is the sum of what was not rounded. A layer's is the type of its packed weight.
+// grad_bias is the sum of what was not rounded. A layer's is the type of its packed weight. With an activation of the
+// input (OpTable::fuses_gelu), the layer's input is gelu(input).
 //
 // Accumulation is float32, in blocks of rows whose cut depends on the number of rows alone: results do not depend on
 // the number of threads. rows == 0 adds nothing.
@@ -77,6 +83,7 @@ struct LinearBackwardArgs {
   float* grad_weight = nullptr;
   float* grad_bias = nullptr;
   DType product_type = DType::kFloat32;
+  Activation input_activation = Activation::kNone;
 };
 
 // Checks the arguments (ERR_SIGLIP_SHAPE) and runs the device's kernel. rows == 0 does nothing.

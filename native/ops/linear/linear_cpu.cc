@@ -3,8 +3,9 @@
 // Plan. `pack_weight` (pack_weight_cpu.cc) lays the weight out in panels of kTileColumns outputs that the register
 // tiles of cpu/simd/ read in order: float32, pairs of bfloat16 numbers (pair_tile.h), quads of 8-bit integers
 // (quad_tile.h). A task owns a block of rows and a range of panels. It packs its rows, rounded to bfloat16 or quantised
-// where the weight is, and multiplies (packed_product.h); a tile that is complete is followed by bias, activation and
-// residual while it is in L1.
+// where the weight is, and multiplies (packed_product.h); GELU of the input is taken a tile of rows at a time before
+// they are packed. A tile that is complete is followed by bias, activation or gradient of one, and residual while it is
+// in L1.
 //
 // Floor: rows·in·out multiply-adds at two vectors a cycle, with vdpbf16ps two and with vpdpbusd four for each lane,
 // with AMX 512 and 1024 a cycle; for few rows 4·in·out bytes of weight, 2 or 1 for each value in bfloat16 or int8.
@@ -29,16 +30,30 @@ struct Block {
   std::int64_t panels;
 };
 
-// Floats of scratch of a block: the sums, and its rows as panels with their scales.
-std::int64_t scratch_floats(const PackedShape& shape, std::int64_t rows) {
-  return sums_floats(shape, rows) + panels_floats(shape, rows) + tiled_rows(shape, rows);
+// Floats of scratch of a block: the sums, its rows as panels with their scales, and a tile of rows after their GELU.
+std::int64_t scratch_floats(const LinearArgs& args, const PackedShape& shape, std::int64_t rows) {
+  const bool activated = args.input_activation != Activation::kNone;
+  return sums_floats(shape, rows) + panels_floats(shape, rows) + tiled_rows(shape, rows) +
+         (activated ? shape.format.rows * args.weight.in_features : 0);
+}
+
+void pack_block(const LinearArgs& args, const PackedShape& shape, std::int64_t first_row, const PackedRows& packed,
+                float* scratch) {
+  const DType dtype = args.weight.dtype;
+  const std::int64_t in_features = args.weight.in_features, stride = args.input.stride;
+  const float* const input = args.input.as<float>() + first_row * stride;
+  if (args.input_activation == Activation::kNone) return pack_input_rows(dtype, input, stride, in_features, packed);
+  pack_made_rows(dtype, shape, in_features, packed, scratch, [&](std::int64_t row, float* values) {
+    gelu_row(input + row * stride, values, in_features,
+             [&](Vec x) __attribute__((always_inline)) { return gelu_beside_product(dtype, x); });
+  });
 }
 
 void multiply_block(const LinearArgs& args, const PackedShape& shape, const Block& block, float* scratch) {
   float* const panels = scratch + sums_floats(shape, block.rows);
-  const PackedRows rows = {panels, panels + panels_floats(shape, block.rows), block.rows};
-  pack_input_rows(args.weight.dtype, args.input.as<float>() + block.first_row * args.input.stride, args.input.stride,
-                  args.weight.in_features, rows);
+  float* const scales = panels + panels_floats(shape, block.rows);
+  const PackedRows rows = {panels, scales, block.rows};
+  pack_block(args, shape, block.first_row, rows, scales + tiled_rows(shape, block.rows));
   const MatrixUnitScope matrix_unit(args.weight.dtype != DType::kFloat32);
   multiply_panels(args.weight, rows, block.first_panel, block.panels, scratch, FinishLinear{args, block.first_row});
 }
@@ -59,7 +74,9 @@ void linear_cpu(OpContext& context, const LinearArgs& args) {
   if (row_blocks > threads) row_blocks = divide_up(row_blocks, threads) * threads;
   const std::int64_t block_rows = divide_up(divide_up(rows, row_blocks), height) * height;
   row_blocks = divide_up(rows, block_rows);
-  std::int64_t column_blocks = row_blocks >= 4 * threads || threads == 1 ? 1 : divide_up(4 * threads, row_blocks);
+  // Every block of columns takes GELU of its rows' input anew.
+  const std::int64_t tasks = args.input_activation == Activation::kNone ? 4 * threads : threads;
+  std::int64_t column_blocks = row_blocks >= tasks || threads == 1 ? 1 : divide_up(tasks, row_blocks);
   if (column_blocks > panels) column_blocks = panels;
   const std::int64_t block_panels = divide_up(panels, column_blocks);
   column_blocks = divide_up(panels, block_panels);
@@ -69,7 +86,7 @@ void linear_cpu(OpContext& context, const LinearArgs& args) {
     const std::int64_t first_panel = index % column_blocks * block_panels;
     const Block block = {first_row, rows - first_row < block_rows ? rows - first_row : block_rows, first_panel,
                          panels - first_panel < block_panels ? panels - first_panel : block_panels};
-    const std::size_t bytes = static_cast<std::size_t>(scratch_floats(shape, block.rows)) * sizeof(float);
+    const std::size_t bytes = static_cast<std::size_t>(scratch_floats(args, shape, block.rows)) * sizeof(float);
     multiply_block(args, shape, block, static_cast<float*>(cpu::worker_scratch(worker, bytes)));
   });
 }

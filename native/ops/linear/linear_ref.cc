@@ -1,23 +1,17 @@
-// The oracle: weights kept row-major in float32, every sum in double precision and in order. Where the weight is packed
-// in bfloat16 its values and those of the input are rounded to it, and so are the operands of weight gradients; in int8
-// both are integers times scales.
+// The oracle: weights kept row-major in float32, every sum in double precision and in order, GELU of the input rounded
+// to float32 before anything else. Where the weight is packed in bfloat16 its values and those of the input are rounded
+// to it, and so are the operands of weight gradients; in int8 both are integers times scales.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "ops/gelu/gelu_double.h"
 #include "ops/linear/linear.h"
 #include "tensor/convert.h"
 
 namespace siglip2 {
 namespace {
-
-double gelu_tanh(double z) {
-  const double pi = 3.14159265358979323846;
-  const double u = std::sqrt(2.0 / pi) * (z + 0.044715 * z * z * z);
-  // 1 + tanh(u) = 2/(1 + e^−2u), without the cancellation at large negative u.
-  return std::isinf(z) && z < 0 ? -0.0 : z / (1.0 + std::exp(-2.0 * u));
-}
 
 // Rounds values to integers from −127 to 127 in place and returns their scale: NaN where a value is not finite.
 float quantize(float* values, std::int64_t count) {
@@ -33,6 +27,10 @@ float quantize(float* values, std::int64_t count) {
     values[i] = usable ? std::nearbyint(values[i] * inverse) : 0.0f;
   if (!finite) return std::numeric_limits<float>::quiet_NaN();
   return usable ? largest / 127.0f : 0.0f;
+}
+
+float input_of(Activation activation, float value) {
+  return activation == Activation::kGeluTanh ? static_cast<float>(gelu_tanh_double(value)) : value;
 }
 
 }  // namespace
@@ -73,9 +71,10 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
   std::vector<float> input(static_cast<std::size_t>(in_features));
   for (std::int64_t row = 0; row < args.input.rows; ++row) {
     const float* const source = args.input.as<float>() + row * args.input.stride;
-    for (std::int64_t k = 0; k < in_features; ++k)
-      input[static_cast<std::size_t>(k)] =
-          args.weight.dtype == DType::kBFloat16 ? round_to_bfloat16(source[k]) : source[k];
+    for (std::int64_t k = 0; k < in_features; ++k) {
+      const float value = input_of(args.input_activation, source[k]);
+      input[static_cast<std::size_t>(k)] = args.weight.dtype == DType::kBFloat16 ? round_to_bfloat16(value) : value;
+    }
     const bool quantized = args.weight.dtype == DType::kInt8;
     const double row_scale = quantized ? quantize(input.data(), in_features) : 1.0;
     float* const output = args.output.as<float>() + row * args.output.stride;
@@ -87,7 +86,9 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
       const float* const scales = static_cast<const float*>(args.weight.data) + args.weight.out_features * in_features;
       if (quantized) sum *= row_scale * scales[out];
       if (args.bias != nullptr) sum += args.bias[out];
-      if (args.activation == Activation::kGeluTanh) sum = gelu_tanh(sum);
+      if (args.activation == Activation::kGeluTanh) sum = gelu_tanh_double(sum);
+      if (args.pre_activation.data != nullptr)
+        sum *= gelu_tanh_derivative_double(args.pre_activation.as<float>()[row * args.pre_activation.stride + out]);
       if (args.residual.data != nullptr) sum += args.residual.as<float>()[row * args.residual.stride + out];
       output[out] = static_cast<float>(sum);
     }
@@ -104,7 +105,8 @@ void linear_backward_reference(OpContext& context, const LinearBackwardArgs& arg
     for (std::int64_t in = 0; in < in_features; ++in) {
       double sum = args.grad_weight[out * in_features + in];
       for (std::int64_t row = 0; row < args.input.rows; ++row) {
-        const double input = operand(args.input.as<float>()[row * args.input.stride + in]);
+        const double input =
+            operand(input_of(args.input_activation, args.input.as<float>()[row * args.input.stride + in]));
         sum += operand(grad_output[row * args.grad_output.stride]) * input;
       }
       args.grad_weight[out * in_features + in] = static_cast<float>(sum);

@@ -42,6 +42,21 @@ inline void pack_input_rows(DType dtype, const float* source, std::int64_t strid
   }
 }
 
+// Packs rows that are made one tile of rows at a time: make(row, values) fills values [in_features] of row `row`.
+// `scratch` has room for format.rows of them.
+template <typename Make>
+void pack_made_rows(DType dtype, const PackedShape& shape, std::int64_t in_features, const PackedRows& packed,
+                    float* scratch, const Make& make) {
+  const std::int64_t height = shape.format.rows;
+  for (std::int64_t row = 0; row < packed.rows; row += height) {
+    const std::int64_t count = packed.rows - row < height ? packed.rows - row : height;
+    for (std::int64_t i = 0; i < count; ++i)
+      make(row + i, scratch + i * in_features);
+    float* const panels = packed.panels + row * shape.units * shape.format.row_words;
+    pack_input_rows(dtype, scratch, in_features, in_features, {panels, packed.scales + row, count});
+  }
+}
+
 // One tile of one block of in_features.
 inline void multiply_packed_tile(DType dtype, std::int64_t rows, const TileArgs& args) {
   const auto count = static_cast<int>(rows);

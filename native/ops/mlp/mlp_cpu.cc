@@ -53,21 +53,17 @@ struct Layout {
 // The block's rows, normed and packed: a tile of them after the other.
 void pack_rows_of(const MlpArgs& args, const Layout& layout, std::int64_t first_row, std::int64_t rows,
                   float* scratch) {
-  const std::int64_t width = args.fc1.in_features, height = layout.fc1.format.rows;
+  const std::int64_t width = args.fc1.in_features;
   const float* const input = args.input.as<float>() + first_row * args.input.stride;
   float* const panels = scratch + layout.input;
   float* const scales = scratch + layout.input_scales;
   if (args.norm.weight == nullptr)
     return pack_input_rows(args.fc1.dtype, input, args.input.stride, width, {panels, scales, rows});
-  float* const normed = scratch + layout.normed;
-  for (std::int64_t row = 0; row < rows; row += height) {
-    const std::int64_t count = rows - row < height ? rows - row : height;
-    for (std::int64_t i = 0; i < count; ++i)
-      normalize_row(input + (row + i) * args.input.stride, args.norm.weight, args.norm.bias, args.norm.epsilon, width,
-                    normed + i * width);
-    float* const target = panels + row * layout.fc1.units * layout.fc1.format.row_words;
-    pack_input_rows(args.fc1.dtype, normed, width, width, {target, scales + row, count});
-  }
+  pack_made_rows(args.fc1.dtype, layout.fc1, width, {panels, scales, rows}, scratch + layout.normed,
+                 [&](std::int64_t row, float* normed) {
+                   normalize_row(input + row * args.input.stride, args.norm.weight, args.norm.bias, args.norm.epsilon,
+                                 width, normed);
+                 });
 }
 
 // One finished tile of fc1, or rows of one, whose sums are overwritten, to the packed rows of fc2.
@@ -82,7 +78,7 @@ void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, st
     const Vec bias = args.fc1_bias != nullptr ? load_first(args.fc1_bias + first + v * kLanes, present) : zero();
     for (std::int64_t i = 0; i < rows; ++i) {
       float* const values = sums + i * kTileColumns + v * kLanes;
-      store(values, gelu_after_product(args.fc1.dtype, load(values) + bias));
+      store(values, gelu_beside_product(args.fc1.dtype, load(values) + bias));
     }
   }
   if (layout.hidden_stride != 0) {

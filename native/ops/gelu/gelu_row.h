@@ -1,0 +1,26 @@
+// GELU of rows on CPUs.
+#pragma once
+
+#include "cpu/simd/simd_math.h"
+#include "tensor/dtype.h"
+
+namespace siglip2::SIGLIP2_ISA {
+
+// GELU beside a product with weights of a type: where operands are rounded anyway, the short one.
+SIGLIP2_INLINE Vec gelu_beside_product(DType weights, Vec x) {
+  return weights == DType::kFloat32 ? gelu_tanh(x) : gelu_tanh_short(x);
+}
+
+// output[i] = gelu(input[i]); may be the same memory.
+template <typename Gelu>
+SIGLIP2_INLINE void gelu_row(const float* input, float* output, std::int64_t columns, const Gelu& gelu) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= columns; i += kLanes)
+    store(output + i, gelu(load(input + i)));
+  if (i < columns) {
+    const int rest = static_cast<int>(columns - i);
+    store_first(output + i, gelu(load_first(input + i, rest)), rest);
+  }
+}
+
+}  // namespace siglip2::SIGLIP2_ISA
