@@ -41,22 +41,25 @@ const result = {
   packedBytes: weights.visionWeightBytes + weights.textWeightBytes,
 };
 if (images > 0 || texts > 0) {
-  const { pixelInput, textInput } = await import('../support/inputs.mjs');
+  const { textInput } = await import('../support/inputs.mjs');
+  const { picture } = await import('../support/random.mjs');
   const { vision, text } = model.config;
+  const side = vision.imageSize ?? 64;
   const input =
     images > 0
-      ? pixelInput(images, vision.imageSize ?? 64, 1)
+      ? Array.from({ length: images }, (_, i) => picture(side, side, 3, i + 1))
       : textInput(texts, text.maxPositionEmbeddings, text.vocabSize, 1);
-  const { shape, arrays } = input;
   const called = performance.now();
-  const { pooled } =
-    images > 0 ? await model.vision.forward({ ...arrays, shape }) : await model.text.forward(arrays.inputIds, shape);
+  const { data } =
+    images > 0
+      ? await model.embedImages(input, { normalize: false })
+      : (await model.text.forward(input.arrays.inputIds, input.shape)).pooled;
   const done = performance.now();
   result.firstBatch = done - called;
   // From the start of the process, but for making the input.
   result.startUp = done - (called - loaded);
-  result.finite = pooled.data.every(Number.isFinite);
-  result.rootMeanSquare = Math.sqrt(pooled.data.reduce((sum, value) => sum + value * value, 0) / pooled.data.length);
+  result.finite = data.every(Number.isFinite);
+  result.rootMeanSquare = Math.sqrt(data.reduce((sum, value) => sum + value * value, 0) / data.length);
   result.afterBatch = memory();
 }
 process.stdout.write(JSON.stringify(result));

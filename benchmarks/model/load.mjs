@@ -137,7 +137,7 @@ await report(
       },
     ],
     notes: [
-      'Medians of fresh processes; in brackets the range of the middle 60 %. Load is the time of `Siglip2.load`, import that of loading the package and its addon; the first embedding counts from the start of the process, without making its input.',
+      'Medians of fresh processes; in brackets the range of the middle 60 %. Load is the time of `Siglip2.load`, import that of loading the package and its addon; the first embedding counts from the start of the process, without making its input. Pictures are pixels in 8 bits, given to `embedImages`.',
       "Peak is the resident set's high-water mark (VmHWM), Node itself and mapped pages of the file included; held is memory that is not backed by a file. MB are 10⁶ bytes.",
     ],
     raw: Object.fromEntries(runs),

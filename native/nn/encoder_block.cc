@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
+#include "cpu/thread_pool.h"
 #include "tensor/error.h"
 
 namespace siglip2 {
@@ -38,6 +40,28 @@ void Offsets::append(std::int64_t length) {
   if (length < 0 || total > std::numeric_limits<std::int32_t>::max())
     throw Error(kErrorShape, "a batch may hold at most 2147483647 tokens");
   values.push_back(static_cast<std::int32_t>(total));
+}
+
+std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offsets, std::int64_t rows) {
+  constexpr std::int64_t kTokensOfCore = 512;
+  // The same answer for the plan of a pass and for the pass, whatever happens to the process's cores between them.
+  static const std::int64_t most = kTokensOfCore * cpu::available_cores();
+  if (!pass.on_host() || rows <= most) return {{0, rows, offsets}};
+  const std::int64_t count = (rows + most - 1) / most;
+  std::vector<SequenceGroup> groups;
+  std::int64_t sequence = 0, first_row = 0;
+  while (sequence < offsets.sequences()) {
+    SequenceGroup group = {first_row, 0, {}};
+    // Groups of even size, as far as sequences, which stay whole, allow.
+    const auto end = static_cast<std::int64_t>(groups.size() + 1) * rows / count;
+    do {
+      group.offsets.append(offsets.length(sequence++));
+    } while (sequence < offsets.sequences() && first_row + group.offsets.tokens() + offsets.length(sequence) <= end);
+    group.rows = group.offsets.tokens();
+    first_row += group.rows;
+    groups.push_back(std::move(group));
+  }
+  return groups;
 }
 
 void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
@@ -119,19 +143,19 @@ bool EncoderBlock::trainable() const {
          out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
 }
 
-void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
+void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
                            const MatrixView& tokens) const {
-  const Arena::Scope scope = pass.scope();
-  const MatrixView normed = pass.allocate(tokens.rows, size.width);
-  pass.layer_norm({tokens, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
-  {
-    const Arena::Scope attention_scope = pass.scope();
-    const MatrixView joint = pass.allocate(tokens.rows, 3 * size.width);
+  for (const SequenceGroup& group : groups) {
+    const Arena::Scope scope = pass.scope();
+    const MatrixView rows = tokens.slice_rows(group.first_row, group.rows);
+    const MatrixView normed = pass.allocate(rows.rows, size.width);
+    const MatrixView joint = pass.allocate(rows.rows, 3 * size.width);
+    pass.layer_norm({rows, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    pass.attention({attention_of(size, offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
+    pass.attention({attention_of(size, group.offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
+    pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, rows, rows});
   }
-  pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, tokens, tokens});
 
   if (pass.fuses_mlp(tokens.rows)) {
     pass.mlp({tokens,
@@ -144,6 +168,8 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
               tokens});
     return;
   }
+  const Arena::Scope scope = pass.scope();
+  const MatrixView normed = pass.allocate(tokens.rows, size.width);
   pass.layer_norm({tokens, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
   mlp.forward(pass, normed, tokens, tokens);
 }
@@ -208,8 +234,9 @@ Encoder Encoder::load(Parameters& parameters, const std::string& name, const Enc
 
 bool Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView& tokens, HiddenStates* states) const {
   if (states != nullptr && !states->collect(pass, 0, tokens)) return false;
+  const std::vector<SequenceGroup> groups = group_sequences(pass, offsets, tokens.rows);
   for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
-    blocks[layer].forward(pass, size, offsets, tokens);
+    blocks[layer].forward(pass, size, groups, tokens);
     if (states != nullptr && !states->collect(pass, static_cast<std::int64_t>(layer) + 1, tokens)) return false;
   }
   return true;

@@ -35,6 +35,17 @@ struct Offsets {
   void append(std::int64_t length);
 };
 
+// Sequences that go through the attention of a block together, and their rows of the batch's matrix.
+struct SequenceGroup {
+  std::int64_t first_row;
+  std::int64_t rows;
+  Offsets offsets;  // from the group's first row
+};
+
+// All sequences of a batch in groups, in order: on the host a few at a time, since queries, keys and values take three
+// times the memory of the tokens they are made of, and should be in a cache when they are used; on GPUs one group.
+std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offsets, std::int64_t rows);
+
 // Gradients of one layer from the gradient of its output. `grad_input` is overwritten; without memory it is not wanted.
 void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
               const MatrixView& grad_input);
@@ -82,7 +93,8 @@ struct EncoderBlock {
 
   static EncoderBlock load(Parameters& parameters, const std::string& name, const EncoderSize& size);
   // Replaces tokens [Σ tokens, width] by the block's output.
-  void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const MatrixView& tokens) const;
+  void forward(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
+               const MatrixView& tokens) const;
   // Fills `kept` for its input; the block's output is then mlp.contract(kept.pre_activation) + kept.middle.
   void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept) const;
   // Turns `grad`, the gradient of the block's output, into that of its input, and adds to the parameters' gradients.

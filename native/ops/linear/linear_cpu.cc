@@ -74,8 +74,8 @@ void linear_cpu(OpContext& context, const LinearArgs& args) {
   if (row_blocks > threads) row_blocks = divide_up(row_blocks, threads) * threads;
   const std::int64_t block_rows = divide_up(divide_up(rows, row_blocks), height) * height;
   row_blocks = divide_up(rows, block_rows);
-  // Every block of columns takes GELU of its rows' input anew.
-  const std::int64_t tasks = args.input_activation == Activation::kNone ? 4 * threads : threads;
+  // Every block of columns packs its rows anew, and takes GELU of their input.
+  const std::int64_t tasks = args.input_activation == Activation::kNone ? 2 * threads : threads;
   std::int64_t column_blocks = row_blocks >= tasks || threads == 1 ? 1 : divide_up(tasks, row_blocks);
   if (column_blocks > panels) column_blocks = panels;
   const std::int64_t block_panels = divide_up(panels, column_blocks);
