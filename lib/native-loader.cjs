@@ -1,4 +1,5 @@
-// The one piece that must be CommonJS in both builds: it knows where it lies on disk, and its `require` loads binaries.
+// The one piece that must be CommonJS in both builds: it knows where it lies on disk, and its `require` loads binaries, and
+// packages at once where they are needed, which most programs never do.
 'use strict';
 const { existsSync, readFileSync } = require('node:fs');
 const path = require('node:path');
@@ -14,4 +15,5 @@ function findPackageRoot(folder) {
 module.exports = {
   packageRoot: findPackageRoot(__dirname),
   requireNative: (file) => require(file),
+  requirePackage: (name) => require(name),
 };

@@ -3,5 +3,7 @@ declare const loader: {
   packageRoot: string;
   /** `require` for a native binary. */
   requireNative(file: string): unknown;
+  /** `require` for a package that this one depends on. */
+  requirePackage(name: string): unknown;
 };
 export = loader;

@@ -1,5 +1,6 @@
 /** Encoding with `@huggingface/tokenizers`, for tokenizers that do more than to merge characters. */
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import loader from '../native-loader.cjs';
 import type { LibraryTokenizer } from './tokenizer-file.js';
 
 /** Characters that are encoded at a time where a text can be cut. Longer than most texts of 63 tokens. */
@@ -13,7 +14,8 @@ export class LibraryEncoder {
 
   /** @throws Error of the library, when it cannot use the definition */
   constructor({ definition, longestToken, splitsAtWords }: LibraryTokenizer) {
-    this.#encoder = new HuggingFaceTokenizer(definition, {});
+    const { Tokenizer } = loader.requirePackage('@huggingface/tokenizers') as typeof import('@huggingface/tokenizers');
+    this.#encoder = new Tokenizer(definition, {});
     this.#longestToken = longestToken;
     this.#splitsAtWords = splitsAtWords;
   }
