@@ -43,7 +43,7 @@ void Offsets::append(std::int64_t length) {
 }
 
 std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offsets, std::int64_t rows) {
-  constexpr std::int64_t kTokensOfCore = 512;
+  constexpr std::int64_t kTokensOfCore = 448;
   // The same answer for the plan of a pass and for the pass, whatever happens to the process's cores between them.
   static const std::int64_t most = kTokensOfCore * cpu::available_cores();
   if (!pass.on_host() || rows <= most) return {{0, rows, offsets}};

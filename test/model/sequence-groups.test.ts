@@ -20,9 +20,9 @@ const tokens = shapes.map(([rows, columns]) => rows * columns);
 describe.skipIf(testDevice !== 'cpu').each(modelTypes)('a batch of several groups of sequences in %s', (dtype) => {
   it('gives what each image alone gives', async () => {
     const { cores } = native().describe();
-    // 512 tokens of a core go together: between two and three groups, and a last one that is cut elsewhere.
+    // 448 tokens of a core go together.
     const images: [number, number][] = [];
-    for (let total = 0; total < 2.5 * 512 * cores; total += tokens[images.length % shapes.length] as number)
+    for (let total = 0; total < 2.5 * 448 * cores; total += tokens[images.length % shapes.length] as number)
       images.push(shapes[images.length % shapes.length] as [number, number]);
     using model = await Siglip2.load(checkpointFolder('naflex_hd96'), { dtype, towers: ['vision'] });
     const seeds = images.map((_, i) => i + 1);
