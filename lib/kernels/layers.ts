@@ -46,9 +46,10 @@ function requireEpsilon(argument: string, epsilon = 1e-6): number {
  * Linear layer: output = activation(inputActivation(input) · weightᵀ + bias) + residual, accumulated in float32.
  * @param args input [rows, in], residual [rows, out], float32, or both bfloat16 on devices that compute in it; weight
  *   [out, in], float32, float16 or bfloat16, rounded to `weightDtype`, by default the type of the input; bias [out],
- *   float32; activation and inputActivation `gelu` are the tanh form, on CPUs within the product. There, beside float32 input, `weightDtype` may be `bfloat16`: the input
- *   is rounded to it for the product, too; or `int8`: weights are integers times a scale for each output, max |w| / 127,
- *   the input integers times one for each row, max |x| / 127, and sums of their products exact
+ *   float32; `gelu` is the tanh form, and on CPUs part of the product in both places. On CPUs, beside float32 input,
+ *   `weightDtype` may be `bfloat16`: the input is rounded to it for the product, too; or `int8`: weights are integers
+ *   times a scale for each output, max |w| / 127, the input integers times one for each row, max |x| / 127, and sums of
+ *   their products exact
  * @returns output [rows, out] in the input's type
  */
 export async function linear(

@@ -4,8 +4,8 @@
 const pieceBytes = 4 << 20;
 
 /**
- * Copies of many small arrays in a few large ones. A buffer for each would be no larger, but the garbage collector visits
- * every buffer whenever it looks for what is unused, and would take longer than all the work on pictures.
+ * Copies of many small arrays in a few large ones: the garbage collector visits every buffer whenever it looks for what
+ * is unused.
  */
 export class ByteStore {
   private piece = new Uint8Array(0);
