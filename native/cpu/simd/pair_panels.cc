@@ -69,33 +69,40 @@ SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, st
 }
 
 #if defined(SIGLIP2_MATRIX_UNIT)
-// The same for a matrix unit: squares of 16 columns and 16 pairs, whose columns become rows of a register.
+// The same for a matrix unit: squares of 16 columns and 16 pairs, whose columns become rows of a register, the two
+// squares of a tile of 32 columns one after the other.
 template <typename Join>
 void pack_transposed_registers(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                std::int64_t readable, float* panels, float* sums, const Join& join) {
   constexpr std::int64_t kHeight = kMatrixUnitFormat.rows;
   const std::int64_t units = kMatrixUnitFormat.units(depth, 2);
-  for (std::int64_t column = 0; column < columns; column += kLanes) {
-    const std::int64_t left = readable - column;
-    const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
-    float* const panel = panels + column / kHeight * kHeight * units + column % kHeight * kLanes;
-    Vec sum = zero();
+  for (std::int64_t tile = 0; tile < columns; tile += kHeight) {
+    const std::int64_t end = columns - tile < kHeight ? columns : tile + kHeight;
     for (std::int64_t unit = 0; unit < units; unit += kLanes) {
-      Vec square[kLanes], part = zero();
-      for (int i = 0; i < kLanes; ++i) {
-        const std::int64_t row = 2 * (unit + i);
-        const float* const first = row < depth ? source + row * stride + column : nullptr;
-        const Vec upper = load_lanes(first, lanes);
-        const Vec lower = load_lanes(second_row(first, stride, unit + i, depth), lanes);
-        part = part + (upper + lower);
-        square[i] = join(upper, lower);
+      for (std::int64_t column = tile; column < end; column += kLanes) {
+        const std::int64_t left = readable - column;
+        const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
+        Vec square[kLanes], sum = zero();
+        for (int i = 0; i < kLanes; ++i) {
+          const std::int64_t row = 2 * (unit + i);
+          const float* const first = row < depth ? source + row * stride + column : nullptr;
+          // The rows lie too far apart for the machine to see what comes next.
+          if (row + 2 * kLanes + 1 < depth) {
+            prefetch(first + 2 * kLanes * stride);
+            prefetch(first + (2 * kLanes + 1) * stride);
+          }
+          const Vec upper = load_lanes(first, lanes);
+          const Vec lower = load_lanes(second_row(first, stride, unit + i, depth), lanes);
+          sum = sum + (upper + lower);
+          square[i] = join(upper, lower);
+        }
+        transpose(square);
+        float* const target = panels + tile * units + unit * kHeight + (column - tile) * kLanes;
+        for (int i = 0; i < kLanes; ++i)
+          store(target + i * kLanes, square[i]);
+        if (sums != nullptr) store(sums + column, load(sums + column) + sum);
       }
-      sum = sum + part;
-      transpose(square);
-      for (int i = 0; i < kLanes; ++i)
-        store(panel + unit * kHeight + i * kLanes, square[i]);
     }
-    if (sums != nullptr) store(sums + column, load(sums + column) + sum);
   }
 }
 #endif
