@@ -65,11 +65,14 @@ std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offs
 }
 
 void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
-              const MatrixView& grad_input) {
+              const MatrixView& grad_input, Activation input_activation) {
   if (layer.grad_weight != nullptr)
-    pass.linear_backward({input, grad_output, layer.grad_weight, layer.grad_bias, layer.weight.dtype});
-  if (grad_input.data != nullptr)
-    pass.linear({grad_output, layer.transposed, nullptr, Activation::kNone, {}, grad_input});
+    pass.linear_backward(
+        {input, grad_output, layer.grad_weight, layer.grad_bias, layer.weight.dtype, input_activation});
+  if (grad_input.data == nullptr) return;
+  const ConstMatrixView pre_activation = input_activation == Activation::kNone ? ConstMatrixView{} : input;
+  pass.linear(
+      {grad_output, layer.transposed, nullptr, Activation::kNone, {}, grad_input, Activation::kNone, pre_activation});
 }
 
 void backward(Pass& pass, const LayerNormWeights& layer, float epsilon, const ConstMatrixView& input,
@@ -110,15 +113,11 @@ void Mlp::contract(Pass& pass, const ConstMatrixView& pre_activation, const Cons
 void Mlp::backward(Pass& pass, const ConstMatrixView& input, const ConstMatrixView& pre_activation,
                    const ConstMatrixView& grad_output, const MatrixView& grad_input) const {
   const Arena::Scope scope = pass.scope();
-  // First the activation, for the gradient of fc2's weight; then its gradient.
   const MatrixView hidden = pass.allocate(input.rows, fc1.weight.out_features);
   if (pass.fuses_gelu()) {
-    if (fc2.grad_weight != nullptr)
-      pass.linear_backward(
-          {pre_activation, grad_output, fc2.grad_weight, fc2.grad_bias, fc2.weight.dtype, Activation::kGeluTanh});
-    pass.linear(
-        {grad_output, fc2.transposed, nullptr, Activation::kNone, {}, hidden, Activation::kNone, pre_activation});
+    siglip2::backward(pass, fc2, pre_activation, grad_output, hidden, Activation::kGeluTanh);
   } else {
+    // First the activation, for the gradient of fc2's weight; then its gradient.
     if (fc2.grad_weight != nullptr) pass.gelu({pre_activation, hidden});
     siglip2::backward(pass, fc2, hidden, grad_output, {});
     pass.linear({grad_output, fc2.transposed, nullptr, Activation::kNone, {}, hidden});

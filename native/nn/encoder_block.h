@@ -47,8 +47,10 @@ struct SequenceGroup {
 std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offsets, std::int64_t rows);
 
 // Gradients of one layer from the gradient of its output. `grad_input` is overwritten; without memory it is not wanted.
+// With an activation (Pass::fuses_gelu), `input` is what comes before it, and so is what `grad_input` is the gradient
+// of.
 void backward(Pass& pass, const LinearWeights& layer, const ConstMatrixView& input, const ConstMatrixView& grad_output,
-              const MatrixView& grad_input);
+              const MatrixView& grad_input, Activation input_activation = Activation::kNone);
 // `grad_input` is overwritten, or added to: then it holds the gradient that bypasses the layer.
 void backward(Pass& pass, const LayerNormWeights& layer, float epsilon, const ConstMatrixView& input,
               const ConstMatrixView& grad_output, const MatrixView& grad_input, bool accumulate);

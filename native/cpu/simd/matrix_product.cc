@@ -19,7 +19,6 @@ namespace {
 constexpr std::int64_t kMostDepth = 256;  // words of a packed row of A
 constexpr std::int64_t kMostRows = 384;
 constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
-constexpr std::int64_t kTasks = 1;  // of each thread, where the output is large enough
 // Work below this number of multiply-adds is not worth a second thread.
 constexpr std::int64_t kLeastTaskWork = 100000;
 
@@ -217,7 +216,7 @@ void multiply_matrices(const MatrixProductArgs& args, int most_threads) {
   const Depth depth(args);
 
   const std::int64_t height = depth.format.rows;
-  const Cut cut = choose_cut(args, height, threads == 1 ? 1 : kTasks * threads);
+  const Cut cut = choose_cut(args, height, threads);
   const std::int64_t block_rows = divide_up(divide_up(args.rows, cut.row_blocks), height) * height;
   const std::int64_t block_columns = divide_up(divide_up(args.columns, cut.column_blocks), kTileColumns) * kTileColumns;
   const std::int64_t row_blocks = divide_up(args.rows, block_rows);
