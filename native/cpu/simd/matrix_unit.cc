@@ -1,4 +1,5 @@
 #include "cpu/simd/matrix_registers.h"
+#include "cpu/simd/row_words.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -49,24 +50,13 @@ void multiply(bool emulated, int rows, const TileArgs& args) {
 
 // The words of one row of a register: 32 values of bfloat16 or 64 integers, of which the first `count` are there.
 #if defined(SIGLIP2_ISA_avx512)
-#define SIGLIP2_TARGET_PAIRS __attribute__((target("avx512bf16")))
-SIGLIP2_TARGET_PAIRS inline void join_row(const float* source, int count, float* words) {
-  const Vec low = load_first(source, count < kLanes ? count : kLanes);
-  const Vec high = count > kLanes ? load_first(source + kLanes, count - kLanes) : zero();
-  _mm512_storeu_ps(words, reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(high.value, low.value)));
+SIGLIP2_INLINE void join_row(const float* source, int count, float* words) {
+  store(words, pair_words(source, count));
 }
 SIGLIP2_INLINE void quantize_row(const float* source, int count, Vec inverse, float* words) {
-  SIGLIP2_UNROLL for (int part = 0; part < 4; ++part) {
-    const int left = count - part * kLanes;
-    const Vec x = left >= kLanes ? load(source + part * kLanes)
-                  : left > 0     ? load_first(source + part * kLanes, left)
-                                 : zero();
-    const __m128i bytes = _mm512_cvtepi32_epi8(bits_of(rounded_bits(x * inverse)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(words + 4 * part), bytes);
-  }
+  store(words, quad_words(source, count, inverse));
 }
 #else
-#define SIGLIP2_TARGET_PAIRS
 inline void join_row(const float* source, int count, float* words) {
   float values[2 * kLanes] = {};
   std::memcpy(values, source, static_cast<std::size_t>(count) * sizeof(float));
@@ -129,11 +119,10 @@ void multiply_matrix_quads(bool emulated, int rows, const TileArgs& args) {
   multiply<Element::kQuad>(emulated, rows, args);
 }
 
-SIGLIP2_TARGET_PAIRS void pack_matrix_pairs(const float* source, std::int64_t stride, std::int64_t rows,
-                                            std::int64_t count, float* panels) {
-  pack_registers<2 * kLanes>(rows, count, panels,
-                             [&](std::int64_t row, std::int64_t first, int values, float* words)
-                                 SIGLIP2_TARGET_PAIRS { join_row(source + row * stride + first, values, words); });
+void pack_matrix_pairs(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
+  pack_registers<2 * kLanes>(rows, count, panels, [&](std::int64_t row, std::int64_t first, int values, float* words) {
+    join_row(source + row * stride + first, values, words);
+  });
 }
 
 void pack_matrix_quads(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count,

@@ -2,20 +2,18 @@
 
 #include "cpu/simd/column_sums.h"
 #include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/row_words.h"
 #include "cpu/simd/simd_math.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
 
 #if defined(SIGLIP2_ISA_avx512)
-// Rounds and joins in two instructions on machines with vdpbf16ps, which as that one take subnormal numbers for 0. An
-// assembler statement, so that it can be inlined into code for all machines of the build.
+// Rounds and joins in two instructions on machines with vdpbf16ps.
 class PairConverter {
  public:
   SIGLIP2_INLINE Vec operator()(Vec first, Vec second) const {
-    __m512i halves;
-    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(halves) : "v"(second.value), "v"(first.value));
-    return from_bits(_mm512_maskz_permutexvar_epi16(0xffffffff, interleave_, halves));
+    return from_bits(_mm512_maskz_permutexvar_epi16(0xffffffff, interleave_, bits_of(round_halves(first, second))));
   }
 
  private:
@@ -54,6 +52,7 @@ SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, st
   const std::int64_t pairs = (depth + 1) / 2;
   for (std::int64_t start = 0; start < pairs; start += kStepPairs) {
     const std::int64_t end = pairs - start < kStepPairs ? pairs : start + kStepPairs;
+    const std::int64_t foreseen = 2 * (end + kStepPairs) <= depth ? 2 * kStepPairs * stride : 0;
     const std::int64_t last_row = 2 * end < depth ? 2 * end : depth;
     if (sums != nullptr) add_column_sums(source + 2 * start * stride, stride, last_row - 2 * start, columns, sums);
     for (std::int64_t column = 0; column < columns; column += kTileRows) {
@@ -61,6 +60,11 @@ SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, st
       const int lanes = static_cast<int>(readable - column < kLanes ? readable - column : kLanes);
       for (std::int64_t pair = start; pair < end; ++pair) {
         const float* const first = source + 2 * pair * stride + column;
+        // The rows lie too far apart for the machine to see what comes next.
+        if (foreseen != 0) {
+          prefetch_near(first + foreseen);
+          prefetch_near(first + foreseen + stride);
+        }
         put(panels + (column * pairs + pair * kTileRows) * words, load_lanes(first, lanes),
             load_lanes(second_row(first, stride, pair, depth), lanes), rows, pair + 1 == pairs);
       }
@@ -121,8 +125,8 @@ SIGLIP2_INLINE void pack_columns(const float* source, std::int64_t stride, std::
     const float* const second = second_row(first, stride, pair, depth);
     if (2 * (pair + kAhead) + 1 < depth) {
       for (std::int64_t column = 0; column < columns; column += kLine) {
-        prefetch(first + 2 * kAhead * stride + column);
-        prefetch(first + (2 * kAhead + 1) * stride + column);
+        prefetch_near(first + 2 * kAhead * stride + column);
+        prefetch_near(first + (2 * kAhead + 1) * stride + column);
       }
     }
     for (std::int64_t column = 0; column < columns; column += kTileColumns) {

@@ -1,6 +1,7 @@
 #include "cpu/simd/pair_tile.h"
 
 #include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/row_words.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -125,27 +126,32 @@ void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows,
 #if defined(SIGLIP2_MATRIX_UNIT)
   if (uses_matrix_unit(pair_method)) return pack_matrix_pairs(source, stride, rows, count, panels);
 #endif
-  const bool dot = pair_method == ProductMethod::kDot;
-  const std::int64_t words = (count + 1) / 2 * (dot ? 1 : 2);
+  const std::int64_t words = pair_format().units(count, 2) * pair_format().row_words;
   for (std::int64_t row = 0; row < rows; row += kTileRows) {
     float* target = panels + row * words;
     const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
+    const float* const first = source + row * stride;
+#if defined(SIGLIP2_ISA_avx512)
+    if (pair_method == ProductMethod::kDot) {
+      pack_words<2>(tile_rows, count, target, [&](std::int64_t i, std::int64_t k) __attribute__((always_inline)) {
+        return pair_words(first + i * stride + k, count - k);
+      });
+      continue;
+    }
+#endif
     for (std::int64_t k = 0; k < count; k += kLanes) {
       const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
       Vec square[kLanes];
-      load_square(source + row * stride + k, stride, tile_rows, lanes, square,
-                  [](Vec x, std::int64_t) __attribute__((always_inline)) { return round_to_bfloat16(x); });
+      load_square(tile_rows, square, [&](std::int64_t i) __attribute__((always_inline)) {
+        const float* const values = first + i * stride + k;
+        return round_to_bfloat16(lanes == kLanes ? load(values) : load_first(values, lanes));
+      });
       // Each store's surplus lanes are overwritten by the next.
       SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 2) {
         if (j >= lanes) continue;
-        if (dot) {
-          store(target, join_pair(square[j], square[j + 1]));
-          target += kTileRows;
-        } else {
-          store(target, square[j]);
-          store(target + kTileRows, square[j + 1]);
-          target += 2 * kTileRows;
-        }
+        store(target, square[j]);
+        store(target + kTileRows, square[j + 1]);
+        target += 2 * kTileRows;
       }
     }
   }

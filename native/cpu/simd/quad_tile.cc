@@ -1,6 +1,7 @@
 #include "cpu/simd/quad_tile.h"
 
 #include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/row_words.h"
 
 namespace siglip2::SIGLIP2_ISA {
 namespace {
@@ -120,10 +121,19 @@ QuadScale scale_of_row(const float* values, std::int64_t count) {
 void quantize_tile(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count,
                    const float* inverses, float* target) {
   const bool dot = quad_method == ProductMethod::kDot;
+#if defined(SIGLIP2_ISA_avx512)
+  if (dot) {
+    return pack_words<4>(rows, count, target, [&](std::int64_t i, std::int64_t k) __attribute__((always_inline)) {
+      return flip_bytes(quad_words(source + i * stride + k, count - k, broadcast(inverses[i])));
+    });
+  }
+#endif
   for (std::int64_t k = 0; k < count; k += kLanes) {
     const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
     Vec square[kLanes];
-    load_square(source + k, stride, rows, lanes, square, [&](Vec x, std::int64_t i) __attribute__((always_inline)) {
+    load_square(rows, square, [&](std::int64_t i) __attribute__((always_inline)) {
+      const float* const values = source + i * stride + k;
+      const Vec x = lanes == kLanes ? load(values) : load_first(values, lanes);
       return rounded_bits(x * broadcast(inverses[i]));
     });
     // Each store's surplus lanes are overwritten by the next.

@@ -63,8 +63,10 @@ void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, std:
     for (std::int64_t k = 0; k < count; k += kLanes) {
       const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
       Vec square[kLanes];
-      load_square(source + row * stride + k, stride, tile_rows, lanes, square,
-                  [](Vec x, std::int64_t) __attribute__((always_inline)) { return x; });
+      const float* const first = source + row * stride + k;
+      load_square(tile_rows, square, [&](std::int64_t i) __attribute__((always_inline)) {
+        return lanes == kLanes ? load(first + i * stride) : load_first(first + i * stride, lanes);
+      });
       // Each store's surplus lanes are overwritten by the next.
       float* const target = panel + k * kTileRows;
       if (lanes == kLanes) {

@@ -40,19 +40,13 @@ struct TileArgs {
 // `rows` is from 1 to kTileRows.
 void multiply_tile(int rows, const TileArgs& args);
 
-// A square of a tile's rows for packing: square[j] has, in lane i, `change`(source[i][j], i) for the first `columns` of
-// kLanes columns, and for 0 in the others. Rows that are not there repeat the last of `tile_rows`; nobody reads them.
-template <typename Change>
-SIGLIP2_INLINE void load_square(const float* source, std::int64_t stride, std::int64_t tile_rows, int columns,
-                                Vec (&square)[kLanes], const Change& change) {
+// A square of a tile's rows for packing: square[j] has, in lane i, lane j of load_row(i), for the first `tile_rows`
+// rows of kTileRows. Rows that are not there repeat the last; nobody reads them.
+template <typename LoadRow>
+SIGLIP2_INLINE void load_square(std::int64_t tile_rows, Vec (&square)[kLanes], const LoadRow& load_row) {
   static_assert(kTileRows <= kLanes);
   SIGLIP2_UNROLL for (int i = 0; i < kLanes; ++i) {
-    const std::int64_t row = i < tile_rows ? i : tile_rows - 1;
-    const float* const values = source + row * stride;
-    if (i < kTileRows)
-      square[i] = change(columns == kLanes ? load(values) : load_first(values, columns), row);
-    else
-      square[i] = zero();
+    square[i] = i < kTileRows ? load_row(i < tile_rows ? i : tile_rows - 1) : zero();
   }
   transpose(square);
 }

@@ -79,9 +79,9 @@ inline void prefetch_part(const float* panel, std::int64_t units, std::int64_t i
 }
 
 // Calls finish(sums, first row, rows, panel) for every tile of panels [first_panel, first_panel + panels): its complete
-// sums, float32 [rows][kTileColumns], while they are in the L1 cache. `sums` has sums_floats of the rows. Matrix units
-// have a way of their own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel) and
-// calls finish.prefetch_rows(row, rows, panel). Within a MatrixUnitScope.
+// sums, float32 [rows][kTileColumns], while they are in the L1 cache, and before it finish.prefetch_rows(row, rows,
+// panel), for what it will read and write besides. `sums` has sums_floats of the rows. Matrix units have a way of their
+// own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel). Within a MatrixUnitScope.
 template <typename Finish>
 void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::int64_t first_panel, std::int64_t panels,
                      float* sums, const Finish& finish) {
@@ -110,6 +110,7 @@ void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::i
     const std::int64_t count = panels - group < group_panels ? panels - group : group_panels;
     for (std::int64_t first = 0; first < units; first += block_units) {
       const std::int64_t depth = units - first < block_units ? units - first : block_units;
+      const bool complete = first + depth == units;
       for (std::int64_t p = 0; p < count; ++p) {
         const std::int64_t panel = first_panel + group + p;
         const float* const columns = weights + (panel * shape.panel_units + first) * kTileColumns;
@@ -117,10 +118,11 @@ void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::i
           const std::int64_t row = tile * height;
           const std::int64_t rows = input.rows - row < height ? input.rows - row : height;
           if (p + 1 < count) prefetch_part(columns + shape.panel_units * kTileColumns, depth, tile, row_tiles);
+          if (complete) finish.prefetch_rows(row, rows, panel);
           float* const tile_sums = sums + (p * row_tiles + tile) * height * kTileColumns;
           const float* const tile_rows = input.panels + (row * units + first * height) * row_words;
           multiply_packed_tile(weight.dtype, rows, {tile_rows, columns, depth, tile_sums, kTileColumns, first != 0});
-          if (first + depth < units) continue;
+          if (!complete) continue;
           if (weight.dtype == DType::kInt8)
             scale_quad_tile(tile_sums, rows, columns + depth * kTileColumns, input.scales + row);
           finish(tile_sums, row, rows, panel);
