@@ -99,13 +99,6 @@ void pack_columns(const MatrixProductArgs& args, Range depth, Range columns, flo
   }
 }
 
-// Asks for a tile of the output, which may be in memory, while its sums are still to be made.
-void prefetch_tile(const MatrixProductArgs& args, Range rows, Range columns) {
-  for (std::int64_t i = 0; i < rows.count; ++i)
-    for (std::int64_t j = 0; j < columns.count; j += kLanes)
-      prefetch_written(args.out + (rows.first + i) * args.out_stride + columns.first + j);
-}
-
 void finish_tile(const MatrixProductArgs& args, const float* sums, Range rows, Range columns, bool accumulate) {
   const Vec scale = broadcast(args.scale);
   for (int v = 0; v < kTileVectors; ++v) {
@@ -180,7 +173,6 @@ void multiply_block(const MatrixProductArgs& args, Range rows, Range columns, co
           const bool whole = panel.count == kTileColumns && (height == kTileRows || tile.count == height);
           const bool direct = args.scale == 1.0f && whole;
           float* const target = direct ? args.out + tile.first * args.out_stride + panel.first : sums;
-          if (direct) prefetch_tile(args, tile, panel);
           (args.pairs ? multiply_pair_tile : multiply_tile)(
               static_cast<int>(tile.count), {a + i * units * cut.format.row_words, b + p * units, units, target,
                                              direct ? args.out_stride : kTileColumns, direct && accumulate});
