@@ -54,6 +54,12 @@ export function requireNumber(
   return value;
 }
 
+/** Requires true or false. */
+export function requireBoolean(argument: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw wrongType(argument, 'true or false', value);
+  return value;
+}
+
 /** Requires a string. */
 export function requireString(argument: string, value: unknown): string {
   if (typeof value !== 'string') throw wrongType(argument, 'a string', value);

@@ -4,7 +4,7 @@
  */
 export type { Device, DType } from './device.js';
 export { SiglipError, type SiglipErrorCode } from './errors.js';
-export { type DownloadProgress, downloadCheckpoint } from './hub/index.js';
+export { type DownloadProgress, downloadCheckpoint, type RetryOptions } from './hub/index.js';
 export { type Inspection, inspect } from './inspect.js';
 export type { Architecture, Siglip2Config, TextConfig, VisionConfig } from './model/config.js';
 export { defaultModel } from './model/default-model.js';
@@ -21,6 +21,6 @@ export {
   Siglip2,
 } from './model/siglip2.js';
 export { type ModelSize, type SizeOptions, sizeConfig } from './model/sizes.js';
-export type { ImageInput, RawImage } from './processing/decode.js';
+export type { DecodeLimits, ImageInput, RawImage } from './processing/decode.js';
 export { type PatchInput, type PixelInput, type PreprocessOptions, preprocessImages } from './processing/prepare.js';
 export { type EncodedTexts, Tokenizer } from './processing/tokenizer.js';

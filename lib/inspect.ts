@@ -58,7 +58,7 @@ export async function inspect(): Promise<Inspection> {
     binaries: [],
     devices: [],
     gpu: { available: false, reason: 'no native binary could be loaded' },
-    ...(await sharpVersions()),
+    ...sharpVersions(),
   };
   let description: NativeDescription;
   try {
@@ -105,9 +105,9 @@ function reportHeader(): { glibcVersionRuntime?: string; cpus?: { model: string 
   return header;
 }
 
-async function sharpVersions(): Promise<{ sharp?: { version: string; libvips: string } }> {
+function sharpVersions(): { sharp?: { version: string; libvips: string } } {
   try {
-    const { versions } = (await import('sharp')).default;
+    const { versions } = loader.requirePackage('sharp') as { versions: { sharp?: string; vips: string } };
     return { sharp: { version: versions.sharp ?? 'unknown', libvips: versions.vips } };
   } catch {
     return {};

@@ -4,6 +4,8 @@
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { types } from 'node:util';
+import { onAbort } from './abort.js';
 import { wrongType } from './arguments.js';
 import { SiglipError, type SiglipErrorCode } from './errors.js';
 import loader from './native-loader.cjs';
@@ -329,9 +331,12 @@ export interface NativeAttempt {
   error?: string;
 }
 
-/** Turns the native core's errors (`code`, `details`) into {@link SiglipError}; leaves others as they are. */
+/**
+ * Turns the native core's errors (`code`, `details`) into {@link SiglipError}; leaves others as they are. The core makes
+ * errors and promises in the main realm, which is not this code's own in a vm context, as tests of Jest are.
+ */
 function toSiglipError(error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof SiglipError) return error;
+  if (!types.isNativeError(error) || error instanceof SiglipError) return error;
   const { code, details } = error as { code?: unknown; details?: Record<string, unknown> };
   if (typeof code !== 'string' || !code.startsWith('ERR_SIGLIP_')) return error;
   return new SiglipError(code as SiglipErrorCode, error.message, details === undefined ? {} : { details });
@@ -343,7 +348,7 @@ function withSiglipErrors(addon: NativeAddon): NativeAddon {
     wrapped[name] = (...args: unknown[]): unknown => {
       try {
         const result = original(...args);
-        if (!(result instanceof Promise)) return result;
+        if (!types.isPromise(result)) return result;
         return result.catch((error: unknown) => {
           throw toSiglipError(error);
         });
@@ -431,7 +436,7 @@ export async function withCancellation<T>(
   const aborted = (): SiglipError =>
     new SiglipError('ERR_SIGLIP_ABORTED', 'the operation was aborted', { cause: signal.reason });
   if (signal.aborted) throw aborted();
-  const forget = cancelWith(signal, token);
+  const forget = onAbort(signal, () => addon.cancel(token));
   try {
     return await work(token);
   } catch (error) {
@@ -439,29 +444,4 @@ export async function withCancellation<T>(
   } finally {
     forget();
   }
-}
-
-/** What one signal cancels. One listener a signal: Node.js warns of more than ten, as of a leak. */
-const watched = new WeakMap<AbortSignal, { tokens: Set<CancelHandle>; listener: () => void }>();
-
-/** Cancels the token when the signal fires, until the returned function is called. */
-function cancelWith(signal: AbortSignal, token: CancelHandle): () => void {
-  let watch = watched.get(signal);
-  if (watch === undefined) {
-    const tokens = new Set<CancelHandle>();
-    const listener = (): void => {
-      for (const each of tokens) native().cancel(each);
-    };
-    watch = { tokens, listener };
-    watched.set(signal, watch);
-    signal.addEventListener('abort', listener, { once: true });
-  }
-  const { tokens, listener } = watch;
-  tokens.add(token);
-  return () => {
-    tokens.delete(token);
-    if (tokens.size > 0) return;
-    signal.removeEventListener('abort', listener);
-    watched.delete(signal);
-  };
 }

@@ -20,7 +20,12 @@ export const weightsFile = 'model.safetensors';
 export const weightsIndexFile = 'model.safetensors.index.json';
 export const tokenizerFile = 'tokenizer.json';
 /** Files that have good defaults when a checkpoint lacks them. */
-const optionalFiles = { preprocessor: 'preprocessor_config.json', tokenizer: 'tokenizer_config.json' };
+const optionalFiles = {
+  preprocessor: 'preprocessor_config.json',
+  /** Where transformers 5 keeps preprocessing settings, which precede those of the other file. */
+  processor: 'processor_config.json',
+  tokenizer: 'tokenizer_config.json',
+};
 
 /** More than any checkpoint has; a repository that names more is asking for something else. */
 const maximumShards = 1000;
@@ -46,6 +51,7 @@ export function smallFiles(wanted: Wanted): { file: string; optional: boolean }[
   const files = [
     { file: configFile, optional: false },
     { file: optionalFiles.preprocessor, optional: true },
+    { file: optionalFiles.processor, optional: true },
   ];
   if (wanted.tokenizer)
     files.push({ file: tokenizerFile, optional: true }, { file: optionalFiles.tokenizer, optional: true });
@@ -162,6 +168,8 @@ export class RepositoryCache {
     const has = async (file: string) => (await this.size(commit, file)) !== undefined;
     for (const { file, optional } of smallFiles(wanted)) {
       if (await has(file)) state.present.push(file);
+      // Python asks for one of the two at most, and a cache that it filled is as good without the other.
+      else if (file === optionalFiles.processor && state.present.includes(optionalFiles.preprocessor)) continue;
       else if (!(optional && (await this.isAbsent(commit, file))))
         // A model may be built without a tokenizer, but one that was asked for has no default to stand in for it.
         (optional && file !== tokenizerFile ? state.unknown : state.missing).push(file);

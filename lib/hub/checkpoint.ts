@@ -1,5 +1,6 @@
 /** Finds a checkpoint: a folder of this machine, or a repository of the hub by way of the cache. */
 import { stat } from 'node:fs/promises';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, requireString, throwIfAborted, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
@@ -63,7 +64,8 @@ export async function resolveCheckpoint(
   throwIfAborted(checkOptions(options).signal);
   const folder = folderName(source);
   const kind = folder === undefined ? 'absent' : await kindOf(folder);
-  if (folder !== undefined && kind === 'folder') return { folder };
+  // Absolute, since files are read later, too, when the process may work elsewhere.
+  if (folder !== undefined && kind === 'folder') return { folder: path.resolve(folder) };
   if (typeof source !== 'string' || !isRepository(source)) throw notFound(source, folder, kind);
   try {
     const { files: _, ...checkpoint } = await obtain(source, await readSettings(options));

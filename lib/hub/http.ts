@@ -1,5 +1,6 @@
 /** Requests to the hub: redirects, time limits, retries, and what an answer means to a person. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { onAbort } from '../abort.js';
 import { throwIfAborted } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import type { HubSettings } from './settings.js';
@@ -52,7 +53,7 @@ export class Watchdog {
   readonly #controller = new AbortController();
   readonly #timer: NodeJS.Timeout;
   readonly #caller: AbortSignal | undefined;
-  readonly #forward = () => this.#controller.abort();
+  readonly #forget: (() => void) | undefined;
   #stalled = false;
 
   constructor(
@@ -60,8 +61,8 @@ export class Watchdog {
     readonly timeout: number,
   ) {
     this.#caller = caller;
-    caller?.addEventListener('abort', this.#forward, { once: true });
-    if (caller?.aborted) this.#forward();
+    this.#forget = caller && onAbort(caller, () => this.#controller.abort());
+    if (caller?.aborted) this.#controller.abort();
     this.#timer = setTimeout(() => {
       this.#stalled = true;
       this.#controller.abort();
@@ -80,7 +81,7 @@ export class Watchdog {
   /** Always called at the end; also closes a connection that is still open. */
   dispose(): void {
     clearTimeout(this.#timer);
-    this.#caller?.removeEventListener('abort', this.#forward);
+    this.#forget?.();
     this.#controller.abort();
   }
 

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { requireInteger, requireOptions, requireString, wrongRange, wrongType } from '../arguments.js';
+import { requireBoolean, requireInteger, requireOptions, requireString, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 
 /** How far one file has come; `loaded` never falls, and the last report of a file has `loaded === total`. */
@@ -102,8 +102,7 @@ export function checkOptions(options: CheckpointOptions | undefined): Checkpoint
   if (given.cacheDir !== undefined) requireFilled('options.cacheDir', given.cacheDir);
   if (given.token !== undefined) checkToken('options.token', requireString('options.token', given.token));
   for (const name of ['offline', 'weights', 'tokenizer'] as const)
-    if (given[name] !== undefined && typeof given[name] !== 'boolean')
-      throw wrongType(`options.${name}`, 'a boolean', given[name]);
+    if (given[name] !== undefined) requireBoolean(`options.${name}`, given[name]);
   readRetry(given.retry);
   return given;
 }

@@ -1,4 +1,5 @@
-import { requireOneOf, wrongRange, wrongType } from '../arguments.js';
+import { types } from 'node:util';
+import { requireBoolean, requireOneOf, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import type { ActivationDType } from './layers.js';
 import { type KernelOptions, runKernel } from './run.js';
@@ -29,7 +30,7 @@ export interface AttentionArguments extends KernelOptions {
 
 /** Checks prefix sums over `rows` rows, or things of another name: from 0, never falling, to `rows`. */
 export function checkOffsets(argument: string, offsets: unknown, rows: number, counted = 'rows'): Int32Array {
-  if (!(offsets instanceof Int32Array)) throw wrongType(argument, 'an Int32Array of prefix sums', offsets);
+  if (!types.isInt32Array(offsets)) throw wrongType(argument, 'an Int32Array of prefix sums', offsets);
   const fail = (expected: string, actual: unknown): never => {
     throw new SiglipError('ERR_SIGLIP_SHAPE', `${argument}: expected ${expected}, got ${actual}`);
   };
@@ -97,7 +98,7 @@ function attentionOptions(args: AttentionArguments): Record<string, unknown> {
   return {
     queryOffsets: checkOffsets('args.queryOffsets', queryOffsets, queries),
     keyOffsets: checkOffsets('args.keyOffsets', keyOffsets, keys),
-    causal: args.causal === true,
+    causal: requireBoolean('args.causal', args.causal ?? false),
     scale,
     // The type of the query is what products are made in anyway.
     productDtype: type === query.dtype ? undefined : type,

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { requireInteger, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { configLimits } from '../model/config.js';
@@ -18,7 +19,7 @@ export async function tokenEmbeddingBackward(
 ): Promise<{ gradTable: Tensor; gradPositions: Tensor }> {
   const gradOutput = requireTensorShape('args.gradOutput', args?.gradOutput, 2);
   const { ids } = args;
-  if (!(ids instanceof Int32Array)) throw wrongType('args.ids', 'an Int32Array', ids);
+  if (!types.isInt32Array(ids)) throw wrongType('args.ids', 'an Int32Array', ids);
   const vocabularySize = requireInteger('args.vocabularySize', args.vocabularySize, 1, configLimits.vocabSize);
   const length = requireInteger('args.length', args.length, 1, configLimits.maxPositionEmbeddings);
   if (ids.length !== gradOutput.shape[0] || ids.length % length !== 0)
@@ -51,7 +52,7 @@ export async function positionEmbeddingBackward(
 ): Promise<{ gradTable: Tensor }> {
   requireTensorShape('args.gradTokens', args?.gradTokens, 2);
   const { spatialShapes, tableShape } = args;
-  if (!(spatialShapes instanceof Int32Array)) throw wrongType('args.spatialShapes', 'an Int32Array', spatialShapes);
+  if (!types.isInt32Array(spatialShapes)) throw wrongType('args.spatialShapes', 'an Int32Array', spatialShapes);
   if (!Array.isArray(tableShape) || tableShape.length !== 2)
     throw wrongType('args.tableShape', 'an array of rows and columns', tableShape);
   tableShape.forEach((size, axis) => {

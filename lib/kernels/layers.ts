@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { requireOneOf, requireOptions, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { checkOffsets, requireTensorShape } from './attention.js';
@@ -186,7 +187,7 @@ export async function positionEmbedding(
   args: { table: Tensor; spatialShapes: Int32Array; dtype?: ActivationDType } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const shapes = args?.spatialShapes;
-  if (!(shapes instanceof Int32Array)) throw wrongType('args.spatialShapes', 'an Int32Array', shapes);
+  if (!types.isInt32Array(shapes)) throw wrongType('args.spatialShapes', 'an Int32Array', shapes);
   const { output } = await runKernel('positionEmbedding', args, ['table'], {
     spatialShapes: shapes,
     ...resultType(args),
@@ -205,7 +206,7 @@ export async function tokenEmbedding(
   args: { ids: Int32Array; table: Tensor; positions: Tensor; dtype?: ActivationDType } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const positions = requireTensorShape('args.positions', args?.positions, 2);
-  if (!(args.ids instanceof Int32Array)) throw wrongType('args.ids', 'an Int32Array', args.ids);
+  if (!types.isInt32Array(args.ids)) throw wrongType('args.ids', 'an Int32Array', args.ids);
   const length = positions.shape[0] as number;
   if (length === 0 || args.ids.length % length !== 0)
     throw new SiglipError(

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { requireOptions, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { checkOffsets } from './attention.js';
@@ -24,7 +25,7 @@ export function checkPositivePairs(argument: string, value: unknown, images: num
   const fail = (what: string): never => {
     throw new SiglipError('ERR_SIGLIP_SHAPE', `${argument}.${what}`);
   };
-  if (!(pairs.texts instanceof Int32Array)) throw wrongType(`${argument}.texts`, 'an Int32Array', pairs.texts);
+  if (!types.isInt32Array(pairs.texts)) throw wrongType(`${argument}.texts`, 'an Int32Array', pairs.texts);
   const offsets = checkOffsets(`${argument}.offsets`, pairs.offsets, pairs.texts.length, 'texts in the lists');
   if (offsets.length !== images + 1)
     fail(`offsets: expected ${images + 1} entries, one more than images, got ${offsets.length}`);

@@ -1,4 +1,4 @@
-import { requireOptions, wrongRange, wrongType } from '../arguments.js';
+import { requireBoolean, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { resolveThreads } from '../device.js';
 import { SiglipError } from '../errors.js';
 import { native } from '../native.js';
@@ -67,7 +67,7 @@ export async function sigmoidLoss(args: SigmoidLossArguments): Promise<SigmoidLo
         : `args.texts: expected the shape of args.images, [${n}, ${width}], got [${m}, ${textWidth}]`,
     );
   const gradients = args.gradients ?? false;
-  if (typeof gradients !== 'boolean') throw wrongType('args.gradients', 'a boolean', gradients);
+  requireBoolean('args.gradients', gradients);
   const nativeArguments = {
     images: images.handle(),
     texts: texts.handle(),

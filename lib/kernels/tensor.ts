@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { describe, wrongRange, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice } from '../device.js';
 import { SiglipError } from '../errors.js';
@@ -21,16 +22,15 @@ function countElements(shape: readonly number[]): number {
 
 /** The type that a typed array holds, or the one that was asked for if the array can hold it. */
 function elementType(data: TensorSource, requested: string | undefined): TensorDType {
-  const allowed: TensorDType[] =
-    data instanceof Float32Array
-      ? ['float32']
-      : data instanceof Int32Array
-        ? ['int32']
-        : data instanceof Uint16Array
-          ? ['bfloat16', 'float16']
-          : data instanceof Uint8Array
-            ? ['uint8']
-            : [];
+  const allowed: TensorDType[] = types.isFloat32Array(data)
+    ? ['float32']
+    : types.isInt32Array(data)
+      ? ['int32']
+      : types.isUint16Array(data)
+        ? ['bfloat16', 'float16']
+        : types.isUint8Array(data)
+          ? ['uint8']
+          : [];
   if (allowed.length === 0) throw wrongType('data', 'a Float32Array, Int32Array, Uint16Array or Uint8Array', data);
   if (requested === undefined) return allowed[0] as TensorDType;
   if (!(allowed as string[]).includes(requested))

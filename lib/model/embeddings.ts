@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { describe, wrongRange, wrongType } from '../arguments.js';
 
 /** Rows of one width in one contiguous array. */
@@ -44,7 +45,7 @@ export function joinEmbeddings(parts: Float32Array[], dim: number): EmbeddingMat
 export function requireEmbeddings(argument: string, value: unknown): Embeddings {
   if (typeof value !== 'object' || value === null) throw wrongType(argument, 'embeddings { data, shape }', value);
   const { data, shape } = value as Embeddings;
-  if (!(data instanceof Float32Array)) throw wrongType(`${argument}.data`, 'a Float32Array', data);
+  if (!types.isFloat32Array(data)) throw wrongType(`${argument}.data`, 'a Float32Array', data);
   if (!Array.isArray(shape) || shape.length !== 2 || shape[0] * shape[1] !== data.length)
     throw wrongRange(
       `${argument}.shape`,

@@ -1,5 +1,6 @@
 /** Tensor-level input and output of the two towers: checks, packing of padded input, padding of packed output. */
-import { describe, requireOptions, wrongRange, wrongType } from '../arguments.js';
+import { types } from 'node:util';
+import { describe, requireBoolean, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import type { NativeForwardResult, NativeVisionInput } from '../native.js';
 import type { PatchInput, PixelInput } from '../processing/prepare.js';
@@ -31,7 +32,9 @@ export interface ForwardOptions {
 }
 
 export function checkForwardOptions(options: ForwardOptions | undefined): ForwardOptions {
-  return requireOptions('options', options, ['hiddenStates', 'signal']);
+  const checked = requireOptions('options', options, ['hiddenStates', 'signal']);
+  requireBoolean('options.hiddenStates', checked.hiddenStates ?? false);
+  return checked;
 }
 
 function shapeError(message: string): SiglipError {
@@ -68,7 +71,7 @@ export function packVisionInput(
 
 function packPixels(config: Siglip2Config, input: PixelInput): { native: NativeVisionInput; layout: TokenLayout } {
   const { pixelValues } = input;
-  if (!(pixelValues instanceof Float32Array)) throw wrongType('input.pixelValues', 'a Float32Array', pixelValues);
+  if (!types.isFloat32Array(pixelValues)) throw wrongType('input.pixelValues', 'a Float32Array', pixelValues);
   const shape = requireShape('input.shape', input.shape, 4, pixelValues.length);
   const [n, channels, height, width] = shape as [number, number, number, number];
   if (channels !== 3) throw shapeError(`input.shape: expected 3 channels, got ${channels}`);
@@ -92,10 +95,10 @@ function packPatches(
   input: Extract<VisionForwardInput, { patches: Float32Array }>,
 ): { native: NativeVisionInput; layout: TokenLayout } {
   const { patches, mask, spatialShapes } = input;
-  if (!(patches instanceof Float32Array)) throw wrongType('input.patches', 'a Float32Array', patches);
-  if (!(mask instanceof Int32Array) && !(mask instanceof Uint8Array))
+  if (!types.isFloat32Array(patches)) throw wrongType('input.patches', 'a Float32Array', patches);
+  if (!types.isInt32Array(mask) && !types.isUint8Array(mask))
     throw wrongType('input.mask', 'an Int32Array or Uint8Array', mask);
-  if (!(spatialShapes instanceof Int32Array)) throw wrongType('input.spatialShapes', 'an Int32Array', spatialShapes);
+  if (!types.isInt32Array(spatialShapes)) throw wrongType('input.spatialShapes', 'an Int32Array', spatialShapes);
   if (config.architecture !== 'naflex')
     throw shapeError('input.patches: this model has a fixed resolution and takes pixelValues');
   const [n, padded, patchDim] = requireShape('input.shape', input.shape, 3, patches.length) as [number, number, number];
@@ -136,7 +139,7 @@ function packPatches(
 
 /** Checks token ids and returns the texts' length. */
 export function checkTextInput(config: Siglip2Config, inputIds: unknown, shape: unknown): number {
-  if (!(inputIds instanceof Int32Array)) throw wrongType('inputIds', 'an Int32Array', inputIds);
+  if (!types.isInt32Array(inputIds)) throw wrongType('inputIds', 'an Int32Array', inputIds);
   const [, length] = requireShape('shape', shape, 2, inputIds.length) as [number, number];
   const { maxPositionEmbeddings, vocabSize } = config.text;
   if (length < 1 || length > maxPositionEmbeddings)
@@ -160,18 +163,20 @@ function padTokens(packed: Float32Array, { tokens, padded }: TokenLayout, width:
   return { data, shape };
 }
 
-/** What the native core returned, in the caller's layout. */
+/** What the native core returned, in the caller's layout, with `stateCount` hidden states; 0: none were asked for. */
 export function toForwardOutput(
   result: NativeForwardResult,
   layout: TokenLayout,
   width: number,
   pooledWidth: number,
-  withStates: boolean,
+  stateCount: number,
 ): ForwardOutput {
   const n = layout.tokens.length;
+  // Without a row the native core has nothing to do, and returns no states.
+  const states = n === 0 ? Array.from({ length: stateCount }, () => new Float32Array(0)) : result.hiddenStates;
   return {
     lastHiddenState: padTokens(result.lastHiddenState, layout, width),
     pooled: { data: result.pooled, shape: [n, n === 0 ? pooledWidth : result.pooled.length / n] },
-    ...(withStates ? { hiddenStates: result.hiddenStates.map((state) => padTokens(state, layout, width)) } : {}),
+    ...(stateCount > 0 ? { hiddenStates: states.map((state) => padTokens(state, layout, width)) } : {}),
   };
 }

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { requireOptions, wrongType } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
-import { type DownloadProgress, type ResolvedCheckpoint, resolveCheckpoint } from '../hub/index.js';
+import { type DownloadProgress, type ResolvedCheckpoint, type RetryOptions, resolveCheckpoint } from '../hub/index.js';
 import { derivedCache } from '../hub/settings.js';
 import {
   type CheckpointHandle,
@@ -49,6 +49,8 @@ export interface LoadOptions {
   offline?: boolean;
   /** Called while files are downloaded. */
   onProgress?: (progress: DownloadProgress) => void;
+  /** Hub ids: how patiently the network is tried. */
+  retry?: RetryOptions;
   signal?: AbortSignal;
 }
 
@@ -63,6 +65,7 @@ const optionNames = [
   'token',
   'offline',
   'onProgress',
+  'retry',
   'signal',
 ] as const;
 
@@ -77,8 +80,8 @@ export async function locate(
   options: LoadOptions,
   files: { weights: boolean; tokenizer: boolean },
 ): Promise<ResolvedCheckpoint> {
-  const { revision, cacheDir, token, offline, onProgress, signal } = options;
-  const given = Object.entries({ revision, cacheDir, token, offline, onProgress, signal });
+  const { revision, cacheDir, token, offline, onProgress, retry, signal } = options;
+  const given = Object.entries({ revision, cacheDir, token, offline, onProgress, retry, signal });
   const hubOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
   return resolveCheckpoint(source, { ...hubOptions, ...files });
 }

@@ -1,7 +1,8 @@
-import { access } from 'node:fs/promises';
+import { access, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { requireInteger, requireOneOf, requireOptions, requireString } from '../arguments.js';
 import type { DType } from '../device.js';
+import { SiglipError } from '../errors.js';
 import type { LoadedModel } from './load.js';
 import { parameterShapes } from './parameter-shapes.js';
 import { configToJson } from './reconcile-config.js';
@@ -56,6 +57,18 @@ export async function saveModel(model: LoadedModel, folder: string, options?: Sa
 }
 
 async function existingFiles(folder: string, names: readonly string[]): Promise<{ name: string; path: string }[]> {
+  const present = await stat(folder).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (!present)
+    throw new SiglipError(
+      'ERR_SIGLIP_CHECKPOINT',
+      `${folder}, which the tokenizer is copied from, is no longer there`,
+      {
+        details: { folder },
+      },
+    );
   const found: { name: string; path: string }[] = [];
   for (const name of names) {
     const file = path.join(folder, name);

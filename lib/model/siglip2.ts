@@ -1,9 +1,24 @@
-import { requireInteger, requireOptions, requireString, throwIfAborted, wrongType } from '../arguments.js';
+import {
+  requireBoolean,
+  requireInteger,
+  requireOptions,
+  requireString,
+  throwIfAborted,
+  wrongType,
+} from '../arguments.js';
 import type { DType } from '../device.js';
 import { SiglipError } from '../errors.js';
 import { type ModelHandle, type NativeForwardOptions, native, withCancellation } from '../native.js';
-import { decodeImages, type ImageInput, type RawImage } from '../processing/decode.js';
+import {
+  type DecodeLimits,
+  decodeImages,
+  decodeLimitNames,
+  decodeOptionsOf,
+  type ImageInput,
+  type RawImage,
+} from '../processing/decode.js';
 import { nativeImages, resolveMaxPatches } from '../processing/prepare.js';
+import { imageSources } from '../processing/source.js';
 import { Tokenizer } from '../processing/tokenizer.js';
 import type { Siglip2Config } from './config.js';
 import { type Embeddings, joinEmbeddings, requireEmbeddings } from './embeddings.js';
@@ -21,15 +36,13 @@ import { averageGroups, checkTemplates, labelTexts } from './prompts.js';
 import { type SaveOptions, saveModel } from './save.js';
 
 /** Options of {@link Siglip2.embedImages}. */
-export interface EmbedImagesOptions {
+export interface EmbedImagesOptions extends DecodeLimits {
   /** NaFlex only: most patches an image may have; default 256. */
   maxPatches?: number;
   /** Scale embeddings to unit length; default true. */
   normalize?: boolean;
   /** Images that go through the model together; default 8. Results do not depend on it. */
   batchSize?: number;
-  /** Largest picture that is decoded, in pixels; see docs/images.md. */
-  maxPixels?: number;
   signal?: AbortSignal;
   /** Called after every batch. */
   onProgress?: (done: number, total: number) => void;
@@ -47,22 +60,20 @@ export interface EmbedTextsOptions {
 }
 
 /** Options of {@link Siglip2.denseFeatures}. */
-export interface DenseFeaturesOptions {
+export interface DenseFeaturesOptions extends DecodeLimits {
   /** NaFlex only: most patches an image may have; default 256. */
   maxPatches?: number;
   /** 0 for the embeddings, n for the output of layer n; default: after the final layer norm. */
   layer?: number;
-  maxPixels?: number;
   signal?: AbortSignal;
 }
 
 /** Options of {@link Siglip2.classify}. */
-export interface ClassifyOptions {
+export interface ClassifyOptions extends DecodeLimits {
   /** Prompt with `{}` for the label, or several whose embeddings are averaged; default `This is a photo of {}.` */
   template?: string | string[];
   /** NaFlex only: most patches the image may have; default 256. */
   maxPatches?: number;
-  maxPixels?: number;
   signal?: AbortSignal;
 }
 
@@ -149,22 +160,18 @@ export class Siglip2 {
       'maxPatches',
       'normalize',
       'batchSize',
-      'maxPixels',
+      ...decodeLimitNames,
       'signal',
       'onProgress',
     ]);
-    const { signal, onProgress, normalize = true } = checked;
+    const { signal, onProgress } = checked;
+    const normalize = requireBoolean('options.normalize', checked.normalize ?? true);
     const maxPatches = resolveMaxPatches('options.maxPatches', this.config, checked.maxPatches);
     const batchSize = requireInteger('options.batchSize', checked.batchSize ?? 8, 1);
     const parts: Float32Array[] = [];
     let done = 0;
     for await (const { decoded, total } of this.#decodedBatches(images, batchSize, checked)) {
-      const result = await this.#runImages(
-        decoded,
-        maxPatches,
-        { ...pooledOnly, normalize: normalize !== false },
-        signal,
-      );
+      const result = await this.#runImages(decoded, maxPatches, { ...pooledOnly, normalize }, signal);
       parts.push(result.pooled);
       done += decoded.length;
       onProgress?.(done, total);
@@ -178,17 +185,20 @@ export class Siglip2 {
    */
   async embedTexts(texts: string | string[], options?: EmbedTextsOptions): Promise<Embeddings> {
     const checked = requireOptions('options', options, ['normalize', 'batchSize', 'signal', 'onProgress']);
-    const { signal, onProgress, normalize = true } = checked;
+    const { signal, onProgress } = checked;
+    const normalize = requireBoolean('options.normalize', checked.normalize ?? true);
     const batchSize = requireInteger('options.batchSize', checked.batchSize ?? 32, 1);
     const model = this.#handle();
     throwIfAborted(signal);
-    const { inputIds, shape } = (await this.#loadTokenizer()).encode(texts);
+    // As they are now: the caller may change the list while the tokenizer is loaded.
+    const list = Array.isArray(texts) ? [...texts] : texts;
+    const { inputIds, shape } = (await this.#loadTokenizer()).encode(list);
     const [count, length] = shape;
     const parts: Float32Array[] = [];
     for (let start = 0; start < count; start += batchSize) {
       const end = Math.min(start + batchSize, count);
       const ids = inputIds.subarray(start * length, end * length);
-      const request = { ...pooledOnly, normalize: normalize !== false };
+      const request = { ...pooledOnly, normalize };
       const result = await withCancellation(signal, (token) =>
         native().textForward(model, ids, length, request, token),
       );
@@ -203,7 +213,7 @@ export class Siglip2 {
     images: ImageInput | ImageInput[],
     options?: DenseFeaturesOptions,
   ): Promise<{ data: Float32Array; shape: [rows: number, cols: number, dim: number] }[]> {
-    const checked = requireOptions('options', options, ['maxPatches', 'layer', 'maxPixels', 'signal']);
+    const checked = requireOptions('options', options, ['maxPatches', 'layer', ...decodeLimitNames, 'signal']);
     const maxPatches = resolveMaxPatches('options.maxPatches', this.config, checked.maxPatches);
     const { hiddenSize, numHiddenLayers } = this.config.vision;
     const layer = checked.layer === undefined ? -1 : requireInteger('options.layer', checked.layer, 0, numHiddenLayers);
@@ -248,20 +258,19 @@ export class Siglip2 {
 
   /** How well each label describes a picture, best first. Probabilities are independent and usually small. */
   async classify(image: ImageInput, labels: string[], options?: ClassifyOptions): Promise<Classification[]> {
-    const checked = requireOptions('options', options, ['template', 'maxPatches', 'maxPixels', 'signal']);
+    const checked = requireOptions('options', options, ['template', 'maxPatches', ...decodeLimitNames, 'signal']);
     if (!Array.isArray(labels)) throw wrongType('labels', 'an array of strings', labels);
-    labels.forEach((label, index) => {
-      requireString(`labels[${index}]`, label);
-    });
+    // As they are now, whatever the caller does with the list meanwhile; Array.from also visits holes.
+    const named = Array.from(labels, (label, index) => requireString(`labels[${index}]`, label));
     const templates = checkTemplates(checked.template);
     if (Array.isArray(image)) throw wrongType('image', 'one image', image);
     const { template: _, ...imageOptions } = checked;
     const [picture, texts] = await Promise.all([
       this.embedImages(image, imageOptions),
-      this.embedTexts(labelTexts(labels, templates), checked.signal === undefined ? {} : { signal: checked.signal }),
+      this.embedTexts(labelTexts(named, templates), checked.signal === undefined ? {} : { signal: checked.signal }),
     ]);
     const { logits, probabilities } = this.similarity(picture, averageGroups(texts, templates.length));
-    return labels
+    return named
       .map((label, i) => ({ label, probability: probabilities[i] as number, logit: logits[i] as number }))
       .sort((a, b) => b.logit - a.logit);
   }
@@ -272,12 +281,13 @@ export class Siglip2 {
       const { signal, hiddenStates = false } = checkForwardOptions(options);
       const model = this.#handle();
       const packed = packVisionInput(this.config, input);
-      const { hiddenSize, useHead } = this.config.vision;
+      const { hiddenSize, numHiddenLayers, useHead } = this.config.vision;
       const request = { pooled: useHead, normalize: false, lastHiddenState: true, hiddenStates, layer: -1 };
       const result = await withCancellation(signal, (token) =>
         native().visionForward(model, packed.native, request, token),
       );
-      return toForwardOutput(result, packed.layout, hiddenSize, hiddenSize, hiddenStates);
+      const states = hiddenStates ? numHiddenLayers + 1 : 0;
+      return toForwardOutput(result, packed.layout, hiddenSize, hiddenSize, states);
     },
   };
 
@@ -295,9 +305,10 @@ export class Siglip2 {
       const result = await withCancellation(signal, (token) =>
         native().textForward(model, inputIds, length, request, token),
       );
-      const { hiddenSize, projectionSize } = this.config.text;
+      const { hiddenSize, numHiddenLayers, projectionSize } = this.config.text;
       const layout = { tokens: new Array<number>(shape[0]).fill(length), padded: length };
-      return toForwardOutput(result, layout, hiddenSize, projectionSize, hiddenStates);
+      const states = hiddenStates ? numHiddenLayers + 1 : 0;
+      return toForwardOutput(result, layout, hiddenSize, projectionSize, states);
     },
   };
 
@@ -343,7 +354,14 @@ export class Siglip2 {
     if (this.#loaded.folder === undefined)
       throw new SiglipError('ERR_SIGLIP_TOKENIZER', 'this model was made from a configuration, without a tokenizer');
     this.#tokenizer ??= loadTokenizer(this.#loaded.folder, this.config);
-    return this.#tokenizer;
+    const loading = this.#tokenizer;
+    try {
+      return await loading;
+    } catch (error) {
+      // The next call tries again: what was missing may be there by then.
+      if (this.#tokenizer === loading) this.#tokenizer = undefined;
+      throw error;
+    }
   }
 
   async #runImages(
@@ -362,16 +380,17 @@ export class Siglip2 {
   async *#decodedBatches(
     images: ImageInput | ImageInput[],
     batchSize: number,
-    options: { maxPixels?: number; signal?: AbortSignal },
+    options: DecodeLimits & { signal?: AbortSignal },
   ): AsyncGenerator<{ decoded: RawImage[]; total: number }> {
     this.#handle();
-    const total = Array.isArray(images) ? images.length : 1;
+    // As they are now, whatever the caller does with the list meanwhile; all checked before the first is read.
+    const list = Array.isArray(images) ? [...images] : images;
+    imageSources(list, 'images', 0);
+    const total = Array.isArray(list) ? list.length : 1;
     const decode = async (start: number): Promise<RawImage[]> => {
-      const { maxPixels, signal } = options;
-      throwIfAborted(signal);
-      return decodeImages(Array.isArray(images) ? images.slice(start, start + batchSize) : images, {
-        ...(maxPixels === undefined ? {} : { maxPixels }),
-        ...(signal === undefined ? {} : { signal }),
+      throwIfAborted(options.signal);
+      return decodeImages(Array.isArray(list) ? list.slice(start, start + batchSize) : list, {
+        ...decodeOptionsOf(options),
         firstIndex: start,
       });
     };

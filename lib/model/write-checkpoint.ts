@@ -29,20 +29,39 @@ const processorName = 'processor_config.json';
 const reservedNames = /^((pre)?processor_config\.json|config\.json|.*\.safetensors(\.index\.json)?)$/;
 const shardPattern = /^model-\d{5,}-of-\d{5,}(\.[0-9a-f]{12})?\.safetensors$/;
 
+/** Folders that this process is writing to, and when the last writer of each will be done. */
+const writers = new Map<string, Promise<void>>();
+
 /**
  * Writes a checkpoint into a folder, which is created when it is missing. Everything is written to temporary files of the
  * folder first; then the small files are replaced, and then one rename or removal makes the new weights the ones that a
  * reader finds. So the weights in force are at every moment completely the old or completely the new ones, and a failure
- * before that moment restores the folder. Weight files of the checkpoint that was there are removed last.
+ * before that moment restores the folder. Weight files of the checkpoint that was there are removed last. Checkpoints that
+ * one process writes to one folder are written one after the other, and the last one stays.
  *
  * @throws SiglipError ERR_SIGLIP_CHECKPOINT when the folder cannot be written or a tensor's source fails to give its bytes
  *   (with the cause), ERR_SIGLIP_ABORTED when the signal fires; errors of a tensor's source that are SiglipErrors pass through
  */
 export async function writeCheckpoint(folder: string, content: CheckpointContent): Promise<void> {
+  throwIfAborted(content.signal);
+  const place = path.resolve(folder);
+  const written = (writers.get(place) ?? Promise.resolve()).then(() => writeAlone(folder, content));
+  const done = written.catch(() => undefined);
+  writers.set(place, done);
+  try {
+    await written;
+  } finally {
+    if (writers.get(place) === done) writers.delete(place);
+  }
+}
+
+async function writeAlone(folder: string, content: CheckpointContent): Promise<void> {
   const { signal } = content;
   throwIfAborted(signal);
   const shards = splitIntoShards(content);
   const created = await makeFolder(folder);
+  // What is there now: shards that come later are another process's, and not stale.
+  const earlier = await shardFiles(folder);
   const staged = new StagedFiles(folder);
   try {
     const smallFiles = await stageSmallFiles(staged, content);
@@ -53,7 +72,9 @@ export async function writeCheckpoint(folder: string, content: CheckpointContent
     const finalShards = shards.size === 1 ? await switchToSingle(staged) : await switchToShards(staged, shards);
     if (content.preprocessorJson !== undefined)
       await rm(path.join(folder, processorName), { force: true }).catch(() => undefined);
-    await removeStaleWeights(folder, finalShards);
+    // One that cannot be removed does no harm: no reader looks for it any more.
+    for (const name of earlier)
+      if (!finalShards.has(name)) await rm(path.join(folder, name), { force: true }).catch(() => undefined);
     await staged.finish();
     await staged.sync();
   } catch (cause) {
@@ -234,9 +255,7 @@ async function exists(file: string): Promise<boolean> {
   );
 }
 
-/** Removes shards that no reader looks for any more; one that cannot be removed does no harm. */
-async function removeStaleWeights(folder: string, current: ReadonlySet<string>): Promise<void> {
+async function shardFiles(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch((): string[] => []);
-  for (const name of names)
-    if (shardPattern.test(name) && !current.has(name)) await rm(path.join(folder, name)).catch(() => undefined);
+  return names.filter((name) => shardPattern.test(name));
 }

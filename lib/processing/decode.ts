@@ -3,10 +3,11 @@
  * for lossless formats, because that is what the models were trained and are evaluated on.
  */
 import { availableParallelism } from 'node:os';
+import { linkedController } from '../abort.js';
 import { requireInteger, requireOptions, requireString, throwIfAborted, wrongType } from '../arguments.js';
 import { checkSize, decodeEncoded, decodeSharp, decodeWithAlpha, type RgbaImage } from './encoded.js';
 import { toRgb } from './pixels.js';
-import { type ImageInput, type ImageSource, imageSource, readEncoded } from './source.js';
+import { type ImageInput, type ImageSource, imageSource, imageSources, readEncoded } from './source.js';
 
 export type { ImageInput, RawPixels } from './source.js';
 
@@ -18,14 +19,18 @@ export interface RawImage {
   channels: 3;
 }
 
-/** Options of {@link decodeImage}. */
-export interface DecodeOptions {
-  /** Largest accepted width × height, checked from the header; default {@link defaultMaxPixels}. */
+/** Limits on pictures, for everything that takes some; see docs/images.md. */
+export interface DecodeLimits {
+  /** Largest accepted width × height, checked from the header; default 178 956 970. */
   maxPixels?: number;
   /** Largest download in bytes, for `http(s):` and `data:` URLs; default 256 MiB. */
   maxBytes?: number;
   /** Longest wait for a download, in milliseconds; default 60 000. */
   timeoutMs?: number;
+}
+
+/** Options of {@link decodeImage}. */
+export interface DecodeOptions extends DecodeLimits {
   /** Gives up with `ERR_SIGLIP_ABORTED` when it fires. */
   signal?: AbortSignal;
   /** What errors call the picture; default `image`. */
@@ -45,7 +50,9 @@ export const defaultMaxPixels = 178_956_970;
 
 const defaultMaxBytes = 256 * 2 ** 20;
 const defaultTimeoutMs = 60_000;
-const optionNames = ['maxPixels', 'maxBytes', 'timeoutMs', 'signal', 'argument'];
+/** The names of {@link DecodeLimits}. */
+export const decodeLimitNames = ['maxPixels', 'maxBytes', 'timeoutMs'] as const;
+const optionNames = [...decodeLimitNames, 'signal', 'argument'];
 
 interface Settings {
   maxPixels: number;
@@ -100,31 +107,36 @@ export async function decodeImages(
   const workers = requireInteger('options.concurrency', options?.concurrency ?? Math.min(4, availableParallelism()), 1);
   const argument = argumentName(options, 'images');
   const first = requireInteger('options.firstIndex', options?.firstIndex ?? 0, 0);
-  const sources = Array.isArray(inputs)
-    ? inputs.map((input, index) => imageSource(input, `${argument}[${first + index}]`))
-    : [imageSource(inputs, argument)];
+  const sources = imageSources(inputs, argument, first);
 
-  const failed = new AbortController();
-  const { signal: outer } = settings;
-  const signal = outer === undefined ? failed.signal : AbortSignal.any([outer, failed.signal]);
+  // Aborted by the caller or by the first failure.
+  const { controller: stop, release } = linkedController(settings.signal);
+  const { signal } = stop;
   const images = new Array<RawImage>(sources.length);
   let next = 0;
   let failure: { error: unknown } | undefined;
   const work = async (): Promise<void> => {
-    while (next < sources.length && !failed.signal.aborted) {
+    while (next < sources.length && failure === undefined) {
       const index = next++;
       try {
         images[index] = await decodeSource(sources[index]!, { ...settings, signal });
       } catch (error) {
         // Those stopped because of the first failure fail too; only the first one tells something.
         failure ??= { error };
-        failed.abort();
+        stop.abort();
       }
     }
   };
-  await Promise.all(Array.from({ length: Math.min(workers, sources.length) }, work));
+  await Promise.all(Array.from({ length: Math.min(workers, sources.length) }, work)).finally(release);
   if (failure !== undefined) throw failure.error;
   return images;
+}
+
+/** What the options of a caller that takes pictures say about decoding them. */
+export function decodeOptionsOf(options: DecodeLimits & { signal?: AbortSignal }): DecodeOptions {
+  const { maxPixels, maxBytes, timeoutMs, signal } = options;
+  const given = Object.entries({ maxPixels, maxBytes, timeoutMs, signal });
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }
 
 function argumentName(options: DecodeOptions | undefined, fallback: string): string {

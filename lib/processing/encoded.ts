@@ -2,6 +2,7 @@
 import type { Metadata, Sharp, SharpOptions } from 'sharp';
 import { throwIfAborted } from '../arguments.js';
 import { SiglipError } from '../errors.js';
+import loader from '../native-loader.cjs';
 import type { RawImage } from './decode.js';
 import { firstGifFrame, type GifFrame, isGif, placeGifFrame } from './gif.js';
 import { clippedGreyToRgb, cmykToRgb, toRgb } from './pixels.js';
@@ -30,9 +31,9 @@ const decoderOptions: SharpOptions = {
 type OpenImage = (bytes: Uint8Array, options: SharpOptions) => Sharp;
 
 /** sharp is loaded on first use, so that raw pixels need no decoder. */
-async function loadSharp(): Promise<OpenImage> {
+function loadSharp(): OpenImage {
   try {
-    return (await import('sharp')).default;
+    return loader.requirePackage('sharp') as OpenImage;
   } catch (cause) {
     throw new SiglipError(
       'ERR_SIGLIP_UNSUPPORTED',
@@ -68,7 +69,7 @@ export interface RgbaImage {
  * @throws {@link SiglipError} `ERR_SIGLIP_IMAGE` for what is damaged, empty, too large or no picture.
  */
 export async function decodeWithAlpha(bytes: Uint8Array, context: DecodeContext): Promise<RgbaImage> {
-  const sharp = await loadSharp();
+  const sharp = loadSharp();
   try {
     if (!isGif(bytes)) {
       const metadata = await sharp(bytes, decoderOptions).metadata();
@@ -108,7 +109,7 @@ function opaque(rgb: Uint8Array): Uint8Array {
  * @throws {@link SiglipError} `ERR_SIGLIP_IMAGE` for what is damaged, empty, too large or no picture.
  */
 export async function decodeEncoded(bytes: Uint8Array, context: DecodeContext): Promise<RawImage> {
-  const sharp = await loadSharp();
+  const sharp = loadSharp();
   try {
     if (isGif(bytes)) return await decodeGif(sharp, firstGifFrame(bytes), context);
     const metadata = await sharp(bytes, decoderOptions).metadata();

@@ -1,16 +1,21 @@
 import { requireInteger, requireOptions, wrongType } from '../arguments.js';
 import type { Siglip2Config } from '../model/config.js';
 import { type NativeImages, native, withCancellation } from '../native.js';
-import { decodeImages, type ImageInput, type RawImage } from './decode.js';
+import {
+  type DecodeLimits,
+  decodeImages,
+  decodeLimitNames,
+  decodeOptionsOf,
+  type ImageInput,
+  type RawImage,
+} from './decode.js';
 
 /** Options of {@link preprocessImages}. */
-export interface PreprocessOptions {
+export interface PreprocessOptions extends DecodeLimits {
   /** The model's configuration. */
   config: Siglip2Config;
   /** NaFlex only: most patches an image may have; default 256. */
   maxPatches?: number;
-  /** Largest picture that is decoded, in pixels; see docs/images.md. */
-  maxPixels?: number;
   /** CPU: most threads to use; default all cores available to the process. */
   threads?: number;
   signal?: AbortSignal;
@@ -83,15 +88,12 @@ export async function preprocessImages(
   options: PreprocessOptions,
 ): Promise<PixelInput | PatchInput> {
   if (typeof options !== 'object' || options === null) throw wrongType('options', 'an options object', options);
-  requireOptions('options', options, ['config', 'maxPatches', 'maxPixels', 'threads', 'signal']);
+  requireOptions('options', options, ['config', 'maxPatches', ...decodeLimitNames, 'threads', 'signal']);
   const { config } = options;
   if (typeof config?.architecture !== 'string') throw wrongType('options.config', 'a model configuration', config);
   const maxPatches = resolveMaxPatches('options.maxPatches', config, options.maxPatches);
   const threads = requireInteger('options.threads', options.threads ?? native().describe().cores, 1, 1024);
-  const decoded = await decodeImages(images, {
-    ...(options.maxPixels === undefined ? {} : { maxPixels: options.maxPixels }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  });
+  const decoded = await decodeImages(images, decodeOptionsOf(options));
 
   const input = nativeImages(config, decoded, maxPatches);
   const { patchSize } = config.vision;

@@ -3,6 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { types } from 'node:util';
 import type { Sharp } from 'sharp';
+import { linkedController } from '../abort.js';
 import { describe, requireInteger, throwIfAborted, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 
@@ -70,6 +71,22 @@ export function imageSource(input: unknown, argument: string): ImageSource {
     return { kind: 'sharp', name: argument, sharp: input as Sharp };
   if (!('data' in input) || !('width' in input)) throw wrongType(argument, expected, input);
   return { kind: 'raw', name: argument, pixels: checkPixels(input as RawPixels, argument) };
+}
+
+/**
+ * Sorts one input, or each of a list, as {@link imageSource} does. `first` is the number of the first of the list.
+ *
+ * @throws As {@link imageSource}; members of a list are called `argument[0]` and so on
+ */
+export function imageSources(
+  inputs: ImageInput | readonly ImageInput[],
+  argument: string,
+  first: number,
+): ImageSource[] {
+  // Array.from also visits the holes of a list.
+  return Array.isArray(inputs)
+    ? Array.from(inputs, (input, index) => imageSource(input, `${argument}[${first + index}]`))
+    : [imageSource(inputs, argument)];
 }
 
 function locationSource(location: string, argument: string): ImageSource {
@@ -166,8 +183,8 @@ async function readSource(
   const { name } = source;
   switch (source.kind) {
     case 'bytes':
-      // Shared memory can change while a decoder on another thread reads it.
-      return source.bytes.buffer instanceof ArrayBuffer ? source.bytes : new Uint8Array(source.bytes);
+      // A copy: the decoder reads on another thread, and the caller may change, shrink or transfer the memory meanwhile.
+      return new Uint8Array(source.bytes);
     case 'blob':
       try {
         return new Uint8Array(await source.blob.arrayBuffer());
@@ -189,11 +206,14 @@ async function readSource(
 
 async function download(url: URL, name: string, limits: FetchLimits): Promise<Uint8Array> {
   const { maxBytes, timeoutMs, signal } = limits;
-  const deadline = AbortSignal.timeout(timeoutMs);
+  const { controller, release } = linkedController(signal);
+  let late = false;
+  const deadline = setTimeout(() => {
+    late = true;
+    controller.abort();
+  }, timeoutMs);
   try {
-    const response = await fetch(url, {
-      signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
-    });
+    const response = await fetch(url, { signal: controller.signal });
     if (response.status !== 200) {
       await response.body?.cancel();
       throw imageError(name, `the server answered ${response.status} ${response.statusText}`.trimEnd(), {
@@ -221,8 +241,11 @@ async function download(url: URL, name: string, limits: FetchLimits): Promise<Ui
   } catch (cause) {
     throwIfAborted(signal);
     if (cause instanceof SiglipError) throw cause;
-    if (deadline.aborted) throw imageError(name, `was not received within ${timeoutMs} ms`, { cause });
+    if (late) throw imageError(name, `was not received within ${timeoutMs} ms`, { cause });
     const { message, cause: inner } = cause as Error;
-    throw imageError(name, `cannot be fetched: ${inner instanceof Error ? inner.message : message}`, { cause });
+    throw imageError(name, `cannot be fetched: ${types.isNativeError(inner) ? inner.message : message}`, { cause });
+  } finally {
+    clearTimeout(deadline);
+    release();
   }
 }

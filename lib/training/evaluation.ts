@@ -5,6 +5,7 @@
  * Scores are cosines, computed in blocks of whole rows, so that memory grows with the number of pictures or texts and
  * not with their product. Ties count against the model: one that embeds everything alike retrieves nothing.
  */
+import { types } from 'node:util';
 import { describe, requireInteger, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { linear } from '../kernels/layers.js';
@@ -124,7 +125,7 @@ function checkIndices(
   target: string,
   targets: number,
 ): void {
-  if (!(indices instanceof Int32Array)) throw wrongType(argument, 'an Int32Array', indices);
+  if (!types.isInt32Array(indices)) throw wrongType(argument, 'an Int32Array', indices);
   if (indices.length !== rows) throw misfit(`${argument}: expected one entry a ${row}, ${rows}, got ${indices.length}`);
   const wrong = indices.findIndex((index) => index < 0 || index >= targets);
   if (wrong >= 0) throw wrongRange(`${argument}[${wrong}]`, `a ${target} from 0 to ${targets - 1}`, indices[wrong]);

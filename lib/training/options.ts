@@ -1,5 +1,13 @@
 /** Options of a trainer: checks, defaults, and what they mean for each parameter. */
-import { requireInteger, requireNumber, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
+import {
+  requireBoolean,
+  requireInteger,
+  requireNumber,
+  requireOneOf,
+  requireOptions,
+  wrongRange,
+  wrongType,
+} from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
 import { SiglipError } from '../errors.js';
 import type { Siglip2Config } from '../model/config.js';
@@ -150,7 +158,7 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
   if (microBatches !== undefined) requireInteger('options.microBatches', microBatches, 1);
   if (microBatchSize !== undefined && microBatches !== undefined)
     throw wrongRange('options.microBatches', 'no value beside microBatchSize', microBatches);
-  if (typeof checkpointing !== 'boolean') throw wrongType('options.checkpointing', 'true or false', checkpointing);
+  requireBoolean('options.checkpointing', checkpointing);
   if (tokenizer !== undefined && typeof tokenizer !== 'string' && !(tokenizer instanceof Tokenizer))
     throw wrongType('options.tokenizer', 'a folder or a Tokenizer', tokenizer);
   const ema = checked.ema === undefined ? undefined : requireOptions('options.ema', checked.ema, ['decay']);

@@ -1,4 +1,4 @@
-import { requireInteger, requireOptions, requireString, wrongRange, wrongType } from '../arguments.js';
+import { requireBoolean, requireInteger, requireOptions, requireString, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { parseConfig, type Siglip2Config } from '../model/config.js';
 import type { TensorData } from '../model/forward.js';
@@ -260,7 +260,7 @@ export class Trainer {
       'dtype',
       'maxShardBytes',
     ]);
-    if (typeof average !== 'boolean') throw wrongType('options.average', 'true or false', average);
+    requireBoolean('options.average', average);
     if (average && this.#settings.ema === undefined)
       throw new SiglipError('ERR_SIGLIP_UNSUPPORTED', 'this trainer keeps no moving average: create it with `ema`');
     const loaded = this.model.loaded();

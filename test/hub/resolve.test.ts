@@ -35,6 +35,7 @@ describe('a local source', () => {
     expect(await resolveCheckpoint(folder)).toEqual({ folder });
     expect(await resolveCheckpoint(pathToFileURL(folder))).toEqual({ folder });
     expect(await resolveCheckpoint(pathToFileURL(folder).href)).toEqual({ folder });
+    expect(await resolveCheckpoint(path.relative(process.cwd(), folder))).toEqual({ folder });
     expect(hub.server.requests).toEqual([]);
   });
 
@@ -43,7 +44,7 @@ describe('a local source', () => {
     mkdirSync(path.join(hub.cacheDir, repositoryName), { recursive: true });
     process.chdir(hub.cacheDir);
     try {
-      expect(await resolveCheckpoint(repositoryName)).toEqual({ folder: repositoryName });
+      expect(await resolveCheckpoint(repositoryName)).toEqual({ folder: path.join(process.cwd(), repositoryName) });
     } finally {
       process.chdir(before);
     }
@@ -138,6 +139,13 @@ describe('a hub id', () => {
         .sort(),
     );
     expect(readdirSync(path.join(hub.cacheDir, '.locks/models--google--siglip2-test'))).toEqual([]);
+  });
+
+  it('comes with the preprocessing settings of transformers 5', async () => {
+    const settings = Buffer.from('{"image_processor":{"image_mean":[0,0,0]}}');
+    hub.repository.commits[commit] = { ...checkpointFiles(), 'processor_config.json': settings };
+    const { folder } = await resolveCheckpoint(repositoryName, quick);
+    expect(readFileSync(path.join(folder, 'processor_config.json')).equals(settings)).toBe(true);
   });
 
   it('asks for every file of the commit that the revision stood for at the start', async () => {

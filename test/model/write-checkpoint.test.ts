@@ -113,6 +113,26 @@ describe('writeCheckpoint', () => {
     expect(checkParameters(saved, await openCheckpointFiles(target))).toEqual([]);
   });
 
+  it.each([undefined, 16])(
+    'leaves the last of several that are written at once, in files of at most %s bytes',
+    async (limit) => {
+      const folder = temporaryFolder();
+      await writeCheckpoint(folder, content(1));
+      await Promise.all([2, 3, 4].map((fill) => writeCheckpoint(folder, content(fill, limit))));
+      expect(await storedFill(folder)).toBe(4);
+      expect(files(folder).filter((name) => name.startsWith('.'))).toEqual([]);
+    },
+  );
+
+  it('goes on with the next when one of several fails', async () => {
+    const folder = temporaryFolder();
+    const failing = tensors(5).map((tensor) => ({ ...tensor, read: () => Promise.reject(new Error('gone')) }));
+    const writes = [content(1, 16), { ...content(2, 16), tensors: failing }, content(3, 16)];
+    const outcomes = await Promise.allSettled(writes.map((each) => writeCheckpoint(folder, each)));
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(await storedFill(folder)).toBe(3);
+  });
+
   it('splits into shards that are read back as the whole', async () => {
     const source = checkpointFolder('fixed_p14_hd64');
     const whole = await openCheckpointFiles(source);

@@ -134,6 +134,21 @@ it('leaves no listener behind, and warns of none, after a thousand calls with on
   expect(warnings).toEqual([]);
 });
 
+it('leaves nothing on the signal after calls that decode pictures', async () => {
+  const { signal } = new AbortController();
+  const pictures = [raw, raw, raw];
+  for (let i = 0; i < 5; i++) {
+    await model.embedImages(pictures, { signal, batchSize: 1 });
+    await expectSiglipError(() => model.embedImages('no such file.png', { signal }), 'ERR_SIGLIP_IMAGE');
+  }
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
+  // Where Node.js keeps what AbortSignal.any made of the signal, for as long as the signal lives.
+  const sets = Object.getOwnPropertySymbols(signal)
+    .filter((symbol) => /dependant/i.test(String(symbol)))
+    .map((symbol) => (signal as unknown as Record<symbol, Set<unknown> | undefined>)[symbol]);
+  for (const set of sets) expect(set?.size ?? 0).toBe(0);
+});
+
 it('refuses what is no AbortSignal', async () => {
   const signal = { aborted: false } as AbortSignal;
   await expect(model.vision.forward(visionInput(model.config, [1]), { signal })).rejects.toThrow(TypeError);

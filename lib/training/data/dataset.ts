@@ -1,6 +1,7 @@
 /** Data sets of pictures with captions, read example by example in an order that depends on a seed alone. */
 import path from 'node:path';
 import {
+  requireBoolean,
   requireInteger,
   requireOptions,
   requireString,
@@ -80,7 +81,7 @@ const largestShuffleBuffer = 10_000_000;
 export async function openDataset(source: DatasetSource, options?: DatasetOptions): Promise<Dataset> {
   const given = requireOptions('options', options, optionNames);
   const { shuffle = true } = given;
-  if (typeof shuffle !== 'boolean') throw wrongType('options.shuffle', 'true or false', shuffle);
+  requireBoolean('options.shuffle', shuffle);
   const settings = {
     seed: requireInteger('options.seed', given.seed ?? 0, 0),
     shuffle,

@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { isJsonObject } from '../../model/json.js';
+import loader from '../../native-loader.cjs';
 import { dataError, messageOf } from './errors.js';
 import { alternatives, captionsOf, decodeUtf8, type FieldNames, type Found, fieldOf } from './example.js';
 import type { Part } from './parts.js';
@@ -32,7 +33,7 @@ export function shardPart(file: string, names: FieldNames): Part {
 }
 
 async function* readShard(file: string, names: FieldNames): AsyncGenerator<Found> {
-  const { extract } = await import('tar-stream');
+  const { extract } = loader.requirePackage('tar-stream') as typeof import('tar-stream');
   const bytes = await openBytes(file);
   // Errors of the source end the stream like a cut file does, so that everything before them is read in any case.
   const failure: { error?: unknown } = {};
