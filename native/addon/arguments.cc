@@ -107,19 +107,27 @@ std::vector<std::int64_t> to_shape(const Napi::Value& value, const char* argumen
   return shape;
 }
 
-Napi::Float32Array new_floats(Napi::Env env, std::size_t count) {
+namespace {
+
+// V8 ends the process when memory for an array is missing, or when an array is longer than it can be.
+void require_array(const char* kind, std::size_t count, std::size_t element_bytes) {
   // The most elements that a typed array may have in every V8 that Node.js 20 and later use.
   constexpr std::size_t kMostElements = std::numeric_limits<std::uint32_t>::max();
-  const std::size_t bytes =
-      count > std::numeric_limits<std::size_t>::max() / 8 ? std::numeric_limits<std::size_t>::max() / 2 : 4 * count;
+  constexpr std::size_t kMostBytes = std::numeric_limits<std::size_t>::max() / 2;
+  const std::size_t bytes = count > kMostBytes / element_bytes ? kMostBytes : element_bytes * count;
   cpu::require_memory(bytes);
   if (count > kMostElements)
-    throw Error(kErrorOutOfMemory,
-                "a result of " + std::to_string(count) +
-                    " values is larger than a Float32Array can be; ask for less "
-                    "at a time",
-                {{"requestedBytes", static_cast<std::int64_t>(bytes)},
-                 {"freeBytes", static_cast<std::int64_t>(kMostElements * sizeof(float))}});
+    throw Error(
+        kErrorOutOfMemory,
+        "a result of " + std::to_string(count) + " values is larger than a " + kind + " can be; ask for less at a time",
+        {{"requestedBytes", static_cast<std::int64_t>(bytes)},
+         {"freeBytes", static_cast<std::int64_t>(kMostElements * element_bytes)}});
+}
+
+}  // namespace
+
+Napi::Float32Array new_floats(Napi::Env env, std::size_t count) {
+  require_array("Float32Array", count, sizeof(float));
   return Napi::Float32Array::New(env, count);
 }
 
@@ -130,12 +138,14 @@ Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values) 
 }
 
 Napi::Int32Array from_int32s(Napi::Env env, const std::vector<std::int32_t>& values) {
+  require_array("Int32Array", values.size(), sizeof(std::int32_t));
   auto array = Napi::Int32Array::New(env, values.size());
   if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * sizeof(std::int32_t));
   return array;
 }
 
 Napi::Uint8Array from_bytes(Napi::Env env, const std::vector<std::uint8_t>& values) {
+  require_array("Uint8Array", values.size(), 1);
   auto array = Napi::Uint8Array::New(env, values.size());
   if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size());
   return array;

@@ -3,6 +3,7 @@
 
 #include "addon/handles.h"
 #include "addon/promise_task.h"
+#include "backend/device.h"
 #include "tensor/convert.h"
 
 namespace siglip2::addon {
@@ -46,8 +47,11 @@ Napi::Value read_tensor(const Napi::CallbackInfo& info) {
     return Environment::of(info.Env()).submit(info.Env(), host_executor(), nullptr, [=]() -> Finish {
       const Checkpoint::Tensor tensor = checkpoint->tensor(name);
       const auto count = static_cast<std::size_t>(tensor.elements());
+      const bool converted = dtype != tensor.entry->dtype;
+      // The result twice, here and as JavaScript's, and the values between the two types.
+      require_host_memory(count * (2 * size_of(dtype) + (converted ? sizeof(float) : 0)));
       auto bytes = std::make_shared<std::vector<std::uint8_t>>(count * size_of(dtype));
-      if (dtype == tensor.entry->dtype) {
+      if (!converted) {
         if (!bytes->empty()) std::memcpy(bytes->data(), tensor.data, bytes->size());
       } else {
         std::vector<float> wide(count);

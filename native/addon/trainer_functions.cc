@@ -173,14 +173,15 @@ Napi::Value trainer_plan(const Napi::CallbackInfo& info) {
     batch->images = std::move(patches);
     batch->length = to_integer(object.Get("length"), "length", 1, std::int64_t{1} << 20);
     const std::int64_t texts = to_integer(object.Get("texts"), "texts", 0, std::int64_t{1} << 24);
-    batch->ids.resize(static_cast<std::size_t>(texts * batch->length));
     const auto images = static_cast<std::int64_t>(std::get<PackedPatches>(batch->images).spatial_shapes.size() / 2);
     if (texts != images) batch->positives = one_image_for_each_text(images, texts);
     const GradientPlan plan = to_plan(info[2]);
     return Environment::of(info.Env()).submit(info.Env(), handle->device->executor(), nullptr, [=]() -> Finish {
+      const std::int64_t tokens = texts * batch->length;
+      require_host_memory(static_cast<std::size_t>(tokens) * sizeof(std::int32_t));
+      batch->ids.resize(static_cast<std::size_t>(tokens));
       const std::size_t activations = handle->trainer->plan(*batch, plan);
-      const ParameterStore::Bytes memory =
-          handle->trainer->store().memory(static_cast<std::int64_t>(batch->ids.size()));
+      const ParameterStore::Bytes memory = handle->trainer->store().memory(tokens);
       return [activations, memory](Napi::Env env) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
         result.Set("parameterBytes", static_cast<double>(memory.values));

@@ -110,7 +110,9 @@ bool usable(const std::string& name) {
   return false;
 }
 
-std::string chosen_instruction_set() {
+namespace {
+
+std::string choose_instruction_set() {
   const char* const wanted = std::getenv("SIGLIP2_ISA");
   std::string usable;
   std::string best;
@@ -124,6 +126,13 @@ std::string chosen_instruction_set() {
     throw Error(kErrorUnsupported,
                 "SIGLIP2_ISA: expected one of " + usable + " on this machine, got \"" + std::string(wanted) + "\"");
   return best;
+}
+
+}  // namespace
+
+const std::string& chosen_instruction_set() {
+  static const std::string chosen = choose_instruction_set();
+  return chosen;
 }
 
 }  // namespace siglip2::cpu

@@ -18,8 +18,8 @@ const std::vector<InstructionSet>& instruction_sets();
 // Whether this binary has a build for it and this machine can run it.
 bool usable(const std::string& name);
 
-// The widest supported build, or the one that the environment variable SIGLIP2_ISA names. Throws
+// The widest supported build, or the one that the environment variable SIGLIP2_ISA named at the first call. Throws
 // ERR_SIGLIP_UNSUPPORTED if that one is unknown, not compiled in, or not supported by the machine.
-std::string chosen_instruction_set();
+const std::string& chosen_instruction_set();
 
 }  // namespace siglip2::cpu

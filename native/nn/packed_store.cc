@@ -3,11 +3,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <iomanip>
+#include <random>
 #include <sstream>
 #include <system_error>
 #include <utility>
@@ -41,12 +42,29 @@ std::uint64_t hash_of(const char* data, std::size_t count) {
   return hash;
 }
 
+constexpr const char* kStoreSuffix = ".packed";
+constexpr const char* kTemporarySuffix = ".tmp";
+
+// Of what TemporaryFile makes: NAME.packed.HEXADECIMAL.tmp. The folder may hold anything else of anybody's.
+bool is_temporary(const std::string& name) {
+  const std::size_t store = name.rfind(kStoreSuffix);
+  if (store == std::string::npos) return false;
+  const std::size_t first = store + std::strlen(kStoreSuffix);
+  const std::size_t end = name.find_last_not_of("0123456789abcdef", name.size() - std::strlen(kTemporarySuffix) - 1);
+  return name.compare(name.size() - std::strlen(kTemporarySuffix), std::string::npos, kTemporarySuffix) == 0 &&
+         end == first && name[first] == '.';
+}
+
 // A file that is removed unless it is renamed.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& path) {
-    static std::atomic<unsigned> count{0};
-    name_ = path + '.' + std::to_string(getpid()) + '.' + std::to_string(count++) + ".tmp";
+    // Numbers of processes return, above all in containers, and names of files that were left behind with them.
+    std::random_device random;
+    std::ostringstream name;
+    name << path << '.' << std::hex << std::setfill('0') << std::setw(8) << random() << std::setw(8) << random()
+         << kTemporarySuffix;
+    name_ = name.str();
     file_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file_ < 0) fail();
   }
@@ -84,9 +102,10 @@ class TemporaryFile {
 void remove_abandoned(const fs::path& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     std::error_code ignored;
+    if (!is_temporary(entry.path().filename().string()) || !fs::is_regular_file(entry.symlink_status(ignored)))
+      continue;
     const auto age = fs::file_time_type::clock::now() - entry.last_write_time(ignored);
-    if (!ignored && entry.path().extension() == ".tmp" && age > std::chrono::hours(1))
-      fs::remove(entry.path(), ignored);
+    if (!ignored && age > std::chrono::hours(1)) fs::remove(entry.path(), ignored);
   }
 }
 

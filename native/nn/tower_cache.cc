@@ -49,28 +49,34 @@ TowerCache<Tower>& cache() {
   return *instance;
 }
 
-// What tells this build of the kernels from others: nothing of what another one packed is ever used.
 std::string identity_of_binary() {
   Dl_info info;
   if (dladdr(reinterpret_cast<const void*>(&identity_of_binary), &info) == 0 || info.dli_fname == nullptr) return {};
-  const FileIdentity id = MappedFile(info.dli_fname, 0, 0).identity();
-  return std::to_string(id.device) + ':' + std::to_string(id.inode) + ':' + std::to_string(id.size) + ':' +
-         std::to_string(id.changed_nanoseconds);
+  try {
+    const FileIdentity id = MappedFile(info.dli_fname, 0, 0).identity();
+    return std::to_string(id.device) + ':' + std::to_string(id.inode) + ':' + std::to_string(id.size) + ':' +
+           std::to_string(id.changed_nanoseconds);
+  } catch (const std::exception&) {
+    return {};
+  }
 }
+
+// What tells this build of the kernels from others: nothing of what another one packed is ever used. Empty when that
+// cannot be told. Taken as the binary is loaded: later its file may be another one.
+const std::string binary_identity = identity_of_binary();
 
 // The store of one tower; null where there is none. Its name follows from which files the checkpoint is, its key from
 // their state, so that a checkpoint which changes does not leave one file after the other behind.
 std::shared_ptr<PackedStore> open_store(const std::string& folder, const char* tower, Device& device, DType type,
                                         const Checkpoint& checkpoint) {
   if (folder.empty() || device.name() != "cpu") return nullptr;
-  const std::string binary = identity_of_binary();
-  if (binary.empty()) return nullptr;
+  if (binary_identity.empty()) return nullptr;
   const std::string kind = std::string(tower) + '-' + name_of(type) + '-' + cpu::chosen_instruction_set();
   std::ostringstream name;
   name << kind << '-' << std::hex << std::hash<std::string>()(checkpoint.files_identity()) << ".packed";
   return std::make_shared<PackedStore>(
       (std::filesystem::path(folder) / name.str()).string(),
-      kind + ' ' + binary + ' ' + checkpoint.identity() + ' ' + checkpoint.last_changes());
+      kind + ' ' + binary_identity + ' ' + checkpoint.identity() + ' ' + checkpoint.last_changes());
 }
 
 template <typename Tower, typename Config>

@@ -1,7 +1,7 @@
 #include "train/parameter_store.h"
 
 #include <algorithm>
-#include <cstring>
+#include <unordered_set>
 #include <utility>
 
 #include "ops/adam/adam.h"
@@ -27,14 +27,26 @@ std::string tower_of(const std::string& name) {
   return name.substr(0, name.find('.'));
 }
 
+bool ends_with(const std::string& name, const std::string& suffix) {
+  return name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
 // NAME of NAME.weight and NAME.bias, whose gradients are computed together.
 std::string stem_of(const std::string& name) {
-  for (const char* suffix : {".weight", ".bias"}) {
-    const std::size_t length = std::strlen(suffix);
-    if (name.size() > length && name.compare(name.size() - length, length, suffix) == 0)
-      return name.substr(0, name.size() - length);
-  }
+  for (const std::string suffix : {".weight", ".bias"})
+    if (ends_with(name, suffix)) return name.substr(0, name.size() - suffix.size());
   return name;
+}
+
+// The gradient of this table holds the rows of a batch alone.
+bool is_token_table(const std::string& name) {
+  return ends_with(name, "token_embedding.weight");
+}
+
+// Matrices that are used as they are; those of layers are packed for products.
+bool is_unpacked(const std::string& name) {
+  return is_token_table(name) || ends_with(name, "position_embedding.weight") || ends_with(name, "head.probe") ||
+         ends_with(name, "in_proj_weight");
 }
 
 std::size_t bytes_of(std::int64_t floats) {
@@ -76,16 +88,22 @@ ParameterStore::ParameterStore(Device& device, DType type, std::vector<Parameter
 }
 
 void ParameterStore::require_memory() const {
+  std::unordered_set<std::string> trained_towers;
+  for (const ParameterSetting& each : settings_)
+    if (each.trainable) trained_towers.insert(tower_of(each.name));
   std::size_t bytes = 0;
   for (const ParameterSetting& each : settings_) {
     const std::int64_t count = count_elements(each.shape);
     if (count < 0)
       throw Error(kErrorShape, each.name + ": the shape " + describe_shape(each.shape) + " is not possible");
-    // The values; gradient, moments and average where it is trained; packed twice where it is a matrix of a layer.
+    // The values; gradient, moments and average where it is trained.
     std::int64_t copies = 1;
-    if (each.trainable) copies += average_ ? 4 : 3;
+    if (each.trainable) copies += (is_token_table(each.name) ? 2 : 3) + (average_ ? 1 : 0);
     bytes += bytes_of(count * copies);
-    if (each.shape.size() >= 2) bytes += 2 * static_cast<std::size_t>(count) * size_of(weight_type_);
+    // Matrices of layers are packed, too, and transposed where gradients pass.
+    if (each.shape.size() < 2 || is_unpacked(each.name)) continue;
+    const std::size_t packed = 1 + trained_towers.count(tower_of(each.name));
+    bytes += packed * static_cast<std::size_t>(count) * size_of(weight_type_);
   }
   device_.require_memory(bytes);
 }
@@ -106,8 +124,8 @@ bool ParameterStore::trains(const std::string& stem) const {
 }
 
 DeviceBuffer ParameterStore::allocate(std::size_t bytes, std::size_t& counter) {
-  counter += bytes;
   DeviceBuffer buffer(device_, bytes);
+  counter += bytes;
   device_.table().fill_zero(context_, buffer.data(), bytes);
   return buffer;
 }
@@ -323,15 +341,18 @@ std::vector<std::int32_t> ParameterStore::start_gradients(const std::vector<std:
       device_.table().fill_zero(context_, block->gradient.data(), block->gradient.bytes());
   if (touched_.empty()) return {};
 
+  // Until the end there is no gradient, whatever fails on the way.
+  token_gradient_ = {};
+  token_ids_.clear();
   const auto vocabulary = static_cast<std::int32_t>(touched_.size());
+  for (const std::int32_t id : ids)
+    if (id < 0 || id >= vocabulary)
+      throw Error(kErrorShape,
+                  "inputIds: expected ids from 0 to " + std::to_string(vocabulary - 1) + ", got " + std::to_string(id));
   for (std::size_t row = 0; row < token_rows_.size(); ++row)
     token_rows_[row] = AdamArgs::kZeroGradient;
-  token_ids_.clear();
   std::vector<std::int32_t> slots(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= vocabulary)
-      throw Error(kErrorShape, "inputIds: expected ids from 0 to " + std::to_string(vocabulary - 1) + ", got " +
-                                   std::to_string(ids[i]));
     std::int32_t& row = token_rows_[static_cast<std::size_t>(ids[i])];
     if (row == AdamArgs::kZeroGradient) {
       row = static_cast<std::int32_t>(token_ids_.size());
@@ -457,10 +478,9 @@ void ParameterStore::read(const std::string& name, ParameterPart part, float* ho
   const Entry& entry = entries_[entry_index_.at(name)];
   if (part == ParameterPart::kGradient && name == token_table_name_) {
     std::fill(host, host + count, 0.0f);
-    for (std::size_t row = 0; row < token_ids_.size(); ++row)
-      device_.table().copy_to_host(context_, host + token_ids_[row] * token_width_,
-                                   token_gradient_.rows + static_cast<std::int64_t>(row) * token_width_,
-                                   bytes_of(token_width_));
+    for (std::int64_t row = 0; row < token_gradient_.slot_count; ++row)
+      device_.table().copy_to_host(context_, host + token_ids_[static_cast<std::size_t>(row)] * token_width_,
+                                   token_gradient_.rows + row * token_width_, bytes_of(token_width_));
     return;
   }
   const float* memory = part_memory(entry, part);

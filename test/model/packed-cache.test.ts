@@ -1,8 +1,18 @@
 /** Packed weights that are kept in files: used, replaced when they do not fit, and never needed. */
-import { cpSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Siglip2 } from '../../lib/index.js';
+import { native } from '../../lib/native.js';
 import { expectSiglipError } from '../support/errors.js';
 import { temporaryFolder } from '../support/folders.js';
 import { checkpointFolder } from '../support/golden.js';
@@ -91,6 +101,40 @@ describe('packedCache', () => {
     for (const file of filesOf(kept)) writeFileSync(file, change(readFileSync(file)));
     expect(await features(checkpoint, { packedCache: kept })).toEqual(expected);
     for (const [i, file] of filesOf(kept).entries()) expect(readFileSync(file).equals(whole[i]!)).toBe(true);
+  });
+
+  it('removes what a writer has left behind an hour ago, and nothing of others', async () => {
+    const { checkpoint, kept } = setUp();
+    await features(checkpoint, { packedCache: kept });
+    const [name] = readdirSync(kept) as [string];
+    const others = ['my work.tmp', `${name}.backup.tmp`, `${name}.0123456789abcdefg.tmp`, '0123456789abcdef.tmp'];
+    const left = `${name}.0123456789abcdef.tmp`;
+    const fresh = `${name}.fedcba9876543210.tmp`;
+    for (const file of [...others, left, fresh]) writeFileSync(path.join(kept, file), 'x');
+    mkdirSync(path.join(kept, `${name}.00000000.tmp`));
+    const old = new Date(Date.now() - 2 * 3_600_000);
+    for (const file of readdirSync(kept)) if (file !== fresh) utimesSync(path.join(kept, file), old, old);
+    for (const file of filesOf(kept)) if (file.endsWith('.packed')) truncateSync(file, 0);
+    await features(checkpoint, { packedCache: kept });
+    const after = readdirSync(kept);
+    expect(after).not.toContain(left);
+    for (const file of [...others, fresh, `${name}.00000000.tmp`]) expect(after).toContain(file);
+  });
+
+  it('is named after the instruction set that packs, whatever the environment says later', async () => {
+    const { checkpoint, kept } = setUp();
+    const expected = await features(checkpoint, { packedCache: kept });
+    const names = readdirSync(kept);
+    const before = process.env.SIGLIP2_ISA;
+    try {
+      process.env.SIGLIP2_ISA = before === 'baseline' ? 'amxemulated' : 'baseline';
+      expect(await features(checkpoint, { packedCache: kept })).toEqual(expected);
+      expect(readdirSync(kept)).toEqual(names);
+      expect(native().describe().instructionSet).toBe(names[0]!.split('-')[2]);
+    } finally {
+      if (before === undefined) delete process.env.SIGLIP2_ISA;
+      else process.env.SIGLIP2_ISA = before;
+    }
   });
 
   it('does without where nothing can be written', async () => {

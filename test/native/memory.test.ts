@@ -1,9 +1,10 @@
 /** Requests that cannot fit are refused before they start, and harm nothing. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Siglip2, type SiglipError } from '../../lib/index.js';
+import { Siglip2, type SiglipError, sizeConfig } from '../../lib/index.js';
 import { attention, linear, positionEmbedding, Tensor } from '../../lib/kernels/index.js';
 import { loadModel } from '../../lib/model/load.js';
 import { native } from '../../lib/native.js';
+import { Trainer, type TrainerOptions } from '../../lib/training/index.js';
 import { expectSiglipError } from '../support/errors.js';
 import { checkpointFolder } from '../support/golden.js';
 import { visionInput } from '../support/inputs.js';
@@ -92,4 +93,31 @@ describe('a forward pass', () => {
     addon.release(handle);
     addon.release(weights.checkpoint!);
   });
+});
+
+describe('a training', () => {
+  // The largest token table there may be, beside which the rest of B is little.
+  const config = sizeConfig({ size: 'B', vocabSize: 16_777_216 });
+  const elements = config.text.vocabSize * config.text.hiddenSize;
+  const bytesOfElement = async (options: TrainerOptions): Promise<number> => {
+    const error = await expectRefusal(() => Trainer.create(config, { device: 'cpu', ...options }));
+    return (error.details?.requestedBytes as number) / elements;
+  };
+
+  // Where 200 GB are free, nothing is refused.
+  it.skipIf(native().describe().availableMemory > 5e10)(
+    'needs value and moments of its token table, whose gradient is sparse, and no packed copy',
+    async () => {
+      const cases: [TrainerOptions, number][] = [
+        [{}, 12],
+        [{ ema: { decay: 0.99 } }, 16],
+        [{ frozen: ['text_model'] }, 4],
+      ];
+      for (const [options, bytes] of cases) {
+        const actual = await bytesOfElement(options);
+        expect(actual).toBeGreaterThan(bytes);
+        expect(actual).toBeLessThan(bytes + 0.5);
+      }
+    },
+  );
 });

@@ -57,6 +57,9 @@ void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs&
   check_pointer(name, "packed", args.packed);
   const std::int64_t in_features = args.parts[0].columns;
   check_at_least(name, "columns of part 0", in_features, 1);
+  // Sums of in_features products of two 8-bit integers, the greater up to 128 · 127, have 32 bits.
+  constexpr std::int64_t kMostInt8Features = std::numeric_limits<std::int32_t>::max() / (128 * 127);
+  if (args.dtype == DType::kInt8) check_range(name, "in_features in int8", in_features, 1, kMostInt8Features);
   for (int i = 0; i < args.part_count; ++i) {
     const ConstMatrixView& part = args.parts[i];
     const std::string part_name = "part " + std::to_string(i);

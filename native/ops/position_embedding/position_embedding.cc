@@ -1,5 +1,7 @@
 #include "ops/position_embedding/position_embedding.h"
 
+#include <limits>
+
 #include "tensor/shape_check.h"
 
 namespace siglip2 {
@@ -18,6 +20,8 @@ std::int64_t check_grids(const char* name, std::int64_t table_rows, std::int64_t
     const std::int64_t columns = spatial_shapes[2 * image + 1];
     check_at_least(name, "every entry of spatial_shapes", rows < columns ? rows : columns, 1);
     tokens += rows * columns;
+    if (tokens > std::numeric_limits<std::int32_t>::max())
+      throw_shape_error(name, "spatial_shapes may have at most 2147483647 tokens in all");
   }
   return tokens;
 }

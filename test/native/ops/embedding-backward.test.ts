@@ -189,4 +189,16 @@ describe('positionEmbeddingBackward', () => {
     await expect(call([2, 3], [2, 0])).rejects.toThrow(/args\.tableShape\[1\].*got 0/);
     await expectSiglipError(() => call([2, 3], [1024, 1025]), 'ERR_SIGLIP_SHAPE', 'tableShape');
   });
+
+  it('refuses more tokens than 64 bits count, which would look like one', async () => {
+    const spatialShapes = new Int32Array(2 * 131_075).fill(65_536);
+    for (let image = 0; image < 131_072; image++) spatialShapes[2 * image] = 2 ** 31 - 1;
+    spatialShapes.fill(1, -2);
+    const gradTokens = tested.activation(new Float32Array(1), [1, 1]);
+    await expectSiglipError(
+      () => positionEmbeddingBackward({ gradTokens, spatialShapes, tableShape: [2, 2] }),
+      'ERR_SIGLIP_SHAPE',
+      'at most 2147483647 tokens',
+    );
+  });
 });

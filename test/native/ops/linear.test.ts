@@ -151,6 +151,18 @@ describe('linear', () => {
     expect(error).toBeGreaterThan(1e-4);
   });
 
+  it.skipIf(packedTypes.length === 0)('refuses sums in int8 that 32 bits do not hold', async () => {
+    const most = 132_104;
+    const ones = (count: number) => Place.tested('float32').parameter(new Float32Array(count).fill(1), [1, count]);
+    const { output } = await linear({ input: ones(most), weight: ones(most), weightDtype: 'int8' });
+    expect((await output.read())[0]).toBeCloseTo(most, 0);
+    const wider = linear({ input: ones(most + 1), weight: ones(most + 1), weightDtype: 'int8' });
+    await expect(wider).rejects.toMatchObject({
+      code: 'ERR_SIGLIP_SHAPE',
+      message: expect.stringContaining('in_features in int8 must be from 1 to 132104, got 132105'),
+    });
+  });
+
   it.skipIf(packedTypes.length === 0)('has zeros for rows and outputs of zeros in int8', async () => {
     const tensor = (values: number[], shape: [number, number]) =>
       Place.tested('float32').parameter(Float32Array.from(values), shape);
