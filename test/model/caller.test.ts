@@ -3,7 +3,7 @@ import { copyFileSync, cpSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Siglip2 } from '../../lib/index.js';
+import { preprocessImages, Siglip2 } from '../../lib/index.js';
 import { attention, Tensor } from '../../lib/kernels/index.js';
 import { expectSiglipError } from '../support/errors.js';
 import { temporaryFolder } from '../support/folders.js';
@@ -137,6 +137,18 @@ it('gives as many hidden states of no rows as of some', async () => {
   const patchDim = 3 * model.config.vision.patchSize ** 2;
   const none = await model.vision.forward({ ...empty, shape: [0, 16, patchDim] }, { hiddenStates: true });
   expect(none.hiddenStates).toHaveLength(some.hiddenStates!.length);
+});
+
+it('passes limits on pictures and patience with the hub on to those who mind them', async () => {
+  const url = `data:image/png;base64,${png.toString('base64')}`;
+  const tooLarge = 'larger than the 1000 bytes';
+  await expectSiglipError(() => model.embedImages(url, { ...options, maxBytes: 1000 }), 'ERR_SIGLIP_IMAGE', tooLarge);
+  await expectSiglipError(() => model.denseFeatures(url, { maxBytes: 1000 }), 'ERR_SIGLIP_IMAGE', tooLarge);
+  await expectSiglipError(() => model.classify(url, ['cat'], { maxBytes: 1000 }), 'ERR_SIGLIP_IMAGE', tooLarge);
+  const { config } = model;
+  await expect(preprocessImages(url, { config, timeoutMs: 0 })).rejects.toThrow('options.timeoutMs: expected');
+  const retry = { attempts: 0 };
+  await expect(Siglip2.load('organisation/name', { retry, offline: true })).rejects.toThrow('options.retry.attempts');
 });
 
 it('refuses what is neither true nor false where one of them is expected', async () => {
