@@ -13,6 +13,7 @@ import { addSearch } from './commands/search.js';
 import { addTrain } from './commands/train.js';
 import { exitCodes, reportFailure } from './errors.js';
 import { exampleModel } from './options.js';
+import { handleOutputErrors } from './output.js';
 import { debugging } from './run.js';
 import { Terminal } from './terminal.js';
 
@@ -52,6 +53,7 @@ Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command 
 }
 
 async function main(): Promise<void> {
+  handleOutputErrors();
   const options = process.argv.slice(2);
   const program = createProgram();
   try {
