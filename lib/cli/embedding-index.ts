@@ -7,7 +7,7 @@ import { EmbeddingMatrix, type Embeddings } from '../model/embeddings.js';
 import { isJsonObject, readJsonFile } from '../model/json.js';
 import { type EmbeddingOrigin, originFileOf } from './embedding-origin.js';
 import { UsageError } from './errors.js';
-import { itemsFileOf } from './npy.js';
+import { itemsEnding, itemsFileOf } from './npy.js';
 
 /** Rows that are read together. */
 const blockRows = 1024;
@@ -46,7 +46,7 @@ export function isIndexName(location: string): boolean {
  *   or holds embeddings of texts; the system's error when there is none
  */
 export async function openIndex(file: string): Promise<EmbeddingIndex> {
-  if (file.endsWith('.items.jsonl'))
+  if (file.endsWith(itemsEnding))
     throw new UsageError(`--in: "${file}" names the rows of a matrix`, 'give the .npy file beside it');
   await stat(file);
   const origin = await readOrigin(file);

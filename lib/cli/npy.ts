@@ -41,9 +41,12 @@ export interface EmbeddingOutput {
   origin: string;
 }
 
+/** How the names of files end that say what the rows of a matrix belong to. */
+export const itemsEnding = '.items.jsonl';
+
 /** The file that says what the rows of a matrix belong to. */
 export function itemsFileOf(matrix: string): string {
-  return path.join(path.dirname(matrix), `${path.basename(matrix, '.npy')}.items.jsonl`);
+  return path.join(path.dirname(matrix), `${path.basename(matrix, '.npy')}${itemsEnding}`);
 }
 
 /**
@@ -56,6 +59,12 @@ export async function checkOutput(file: string): Promise<EmbeddingOutput> {
     throw new UsageError(
       `--out: expected a name that ends in .npy or .jsonl, got "${file}"`,
       'name the file embeddings.npy',
+    );
+  // Writing there would destroy an index: the file says what the rows of the matrix beside it belong to.
+  if (file.endsWith(itemsEnding))
+    throw new UsageError(
+      `--out: expected another name than one that ends in ${itemsEnding}, which belongs to a matrix, got "${file}"`,
+      'name the file embeddings.jsonl',
     );
   const kindOf = (location: string) =>
     stat(location).then(

@@ -208,6 +208,7 @@ describe('mistakes', () => {
     [[], 'nothing to embed'],
     [[images, '--text', 'a'], 'images and texts cannot be embedded into one file'],
     [[images, '--out', 'x.txt'], '--out: expected a name that ends in .npy or .jsonl, got "x.txt"'],
+    [[images, '--out', 'x.items.jsonl'], '--out: expected another name than one that ends in .items.jsonl'],
     [[images, '--out', 'missing/x.npy'], '--out: there is no folder "missing"'],
     [[images, '--out', 'folder.npy'], '--out: "folder.npy" is a folder'],
     [['folder.npy'], 'no images in folder.npy'],
