@@ -84,7 +84,26 @@ describe('errors', () => {
       'ERR_SIGLIP_UNSUPPORTED',
       '--dtype: device "cpu" cannot compute in "float16"',
     ],
-    [[...failing, checkpoint, '--labels-file', 'none.txt'], 'ENOENT', "no such file or directory, open 'none.txt'"],
+    [
+      [...failing, checkpoint, '--labels-file', 'none.txt'],
+      'ENOENT',
+      '--labels-file: "none.txt" cannot be read: no such file or directory',
+    ],
+    [
+      [...failing, checkpoint, '--labels-file', images],
+      'EISDIR',
+      `--labels-file: "${images}" cannot be read: it is a folder`,
+    ],
+    [
+      ['embed', '--texts', images, '--out', 'o.npy', '--model', checkpoint],
+      'EISDIR',
+      `--texts: "${images}" cannot be read: it is a folder`,
+    ],
+    [
+      ['embed', coffee, '--out', `${'x'.repeat(300)}.npy`, '--model', 'nothing-here'],
+      'ENAMETOOLONG',
+      '.npy" cannot be written: name too long',
+    ],
   ])('%j: %s', async (operands, code, message) => {
     const text = await siglip2(operands);
     expect(text).toMatchObject({ code: 1, stdout: '' });

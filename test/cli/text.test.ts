@@ -155,6 +155,23 @@ describe('failures', () => {
     expect(describeFailure(error).remedy).toContain(remedy);
   });
 
+  it.each([
+    ['EFBIG', 'EFBIG: file too large, write', 'file too large, write', 'ulimit -f'],
+    ['EEXIST', "EEXIST: file already exists, mkdir '/a'", "file already exists, mkdir '/a'", 'another path'],
+    ['ENOTDIR', "ENOTDIR: not a directory, mkdir '/a/b'", "not a directory, mkdir '/a/b'", 'is a file and no folder'],
+    ['ELOOP', "ELOOP: too many symbolic links encountered, open 'a'", 'too many symbolic links', 'operating system'],
+  ])('of the system are no defects: %s', (code, message, shown, remedy) => {
+    const failure = describeFailure(Object.assign(new Error(message), { code, syscall: 'open' }));
+    expect(failure).toMatchObject({ code, message: expect.stringContaining(shown), exitCode: 1 });
+    expect(failure.message).not.toContain(code);
+    expect(failure.remedy).toContain(remedy);
+  });
+
+  it('of Node, which have a code as well, are defects', () => {
+    const error = Object.assign(new Error('The argument is wrong'), { code: 'ERR_INVALID_ARG_VALUE' });
+    expect(describeFailure(error).code).toBe('ERR_SIGLIP_UNEXPECTED');
+  });
+
   it('of files lose code, call and path', () => {
     expect(systemReason("cannot be read: ENOENT: no such file or directory, stat '/a, b/c'")).toBe(
       'cannot be read: no such file or directory',

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { SiglipError } from '../../errors.js';
 import { defaultModelTemplate } from '../../model/default-model.js';
@@ -21,6 +20,7 @@ import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
 import { bar, percent, table } from '../table.js';
 import { printable, showsUnicode, type Terminal } from '../terminal.js';
+import { readTextFile } from '../text-file.js';
 
 interface ClassifyOptions extends CommonOptions, ImageOptions {
   labels?: string;
@@ -105,7 +105,7 @@ async function classifyCommand(context: Context, options: ClassifyOptions, opera
 
 async function readLabels({ labels, labelsFile }: ClassifyOptions): Promise<string[]> {
   const listed = labels?.split(',') ?? [];
-  const lines = labelsFile === undefined ? [] : (await readFile(labelsFile, 'utf8')).replace(/^\ufeff/, '').split('\n');
+  const lines = labelsFile === undefined ? [] : (await readTextFile('--labels-file', labelsFile)).split('\n');
   const all = [...listed, ...lines].map((label) => label.trim()).filter((label) => label !== '');
   if (all.length === 0)
     throw new UsageError(
