@@ -232,9 +232,10 @@ describe('mistakes', () => {
     [[images, '--out', 'c.jsonl'], '--out: "c.jsonl.origin.json", which is written with "c.jsonl", is a folder'],
     [['folder.npy'], 'no images in folder.npy'],
     [['--texts', 'empty.txt'], '--texts: "empty.txt" is empty'],
+    [['--texts', 'latin1.txt'], '--texts: "latin1.txt" is not valid UTF-8'],
     [[images, '--batch-size', '0'], 'Expected an integer of at least 1'],
   ])('%j: %s', async (operands, message) => {
-    const folder = temporaryFolder({ 'empty.txt': '' });
+    const folder = temporaryFolder({ 'empty.txt': '', 'latin1.txt': Buffer.from('Bär', 'latin1') });
     const folders = ['b.items.jsonl', 'c.jsonl.origin.json', 'folder.npy'];
     for (const name of folders) mkdirSync(path.join(folder, name));
     const out = operands.includes('--out') ? [] : ['--out', 'o.npy'];
@@ -243,6 +244,6 @@ describe('mistakes', () => {
     expect(result.stderr).toContain(message);
     expect(result.stderr).toMatch(/\ntry: .+\n$/);
     expect(result.code).toBe(2);
-    expect(readdirSync(folder).sort()).toEqual([...folders, 'empty.txt'].sort());
+    expect(readdirSync(folder).sort()).toEqual([...folders, 'empty.txt', 'latin1.txt'].sort());
   });
 });
