@@ -1,6 +1,6 @@
 /** From --model to a checkpoint or a loaded model, with what the user should know about it. */
 import { existsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { resolveDevice, resolveDType } from '../device.js';
 import { SiglipError } from '../errors.js';
@@ -69,9 +69,12 @@ function packagedModel(terminal: Terminal): string {
   return defaultModel;
 }
 
-/** Whether a command that was given these options works with the packaged model. */
-export function usesPackagedModel({ model }: CommonOptions): boolean {
-  return model === undefined || path.resolve(model) === defaultModel;
+/** Whether the checkpoint in a folder is the packaged model, by whatever way the folder was named. */
+export async function isPackagedModel(folder: string): Promise<boolean> {
+  const [found, packaged] = await Promise.all(
+    [folder, defaultModel].map((each) => realpath(each).catch(() => undefined)),
+  );
+  return found !== undefined && found === packaged;
 }
 
 /**

@@ -1,7 +1,8 @@
 /** The model that comes with the package: found by the API and by the commands. */
 import { spawnSync } from 'node:child_process';
-import { realpathSync } from 'node:fs';
+import { cpSync, realpathSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { Siglip2 } from '../../lib/index.js';
 import { Trainer } from '../../lib/training/index.js';
@@ -62,9 +63,16 @@ it('is asked without "This is a photo of"', async () => {
   const templates = async (...options: string[]) =>
     documentOf<{ templates: string[] }>(await siglip2([...operands, ...options], { packageRoot })).templates;
   expect(await templates()).toEqual(['{}']);
-  expect(await templates('--model', path.join(realpathSync(packageRoot), 'models', 'siglip2-emoji'))).toEqual(['{}']);
+  const folder = path.join(realpathSync(packageRoot), 'models', 'siglip2-emoji');
+  const link = path.join(temporaryFolder(), 'link');
+  symlinkSync(folder, link);
+  for (const name of [folder, `${folder}/`, link, pathToFileURL(folder).href])
+    expect(await templates('--model', name), name).toEqual(['{}']);
   expect(await templates('--template', 'the {}')).toEqual(['the {}']);
-  expect(await templates('--model', checkpoint)).toEqual(['This is a photo of {}.']);
+  // The same checkpoint in another folder is another model.
+  const other = path.join(temporaryFolder(), 'other');
+  cpSync(checkpoint, other, { recursive: true });
+  expect(await templates('--model', other)).toEqual(['This is a photo of {}.']);
 });
 
 it('is missed with a clear error', async () => {

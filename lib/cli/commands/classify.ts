@@ -6,7 +6,7 @@ import { averageGroups, checkTemplates, labelTexts } from '../../model/prompts.j
 import type { Classification, Siglip2 } from '../../model/siglip2.js';
 import { exitCodes, UsageError } from '../errors.js';
 import { embedFiles, imageFile, requireFinite } from '../images.js';
-import { imageLimits, loadModel, usesPackagedModel } from '../model.js';
+import { imageLimits, isPackagedModel, loadModel } from '../model.js';
 import {
   addCommonOptions,
   addImageOptions,
@@ -67,10 +67,11 @@ Exits with 1 when an image could not be read; the others are classified.`,
 
 async function classifyCommand(context: Context, options: ClassifyOptions, operands: string[]): Promise<number> {
   const { terminal, signal } = context;
-  const templates = checkTemplates(options.template ?? (usesPackagedModel(options) ? defaultModelTemplate : undefined));
+  const given = options.template && checkTemplates(options.template);
   const labels = await readLabels(options);
   const { top = labels.length } = options;
-  const { model, summary } = await loadModel(context, ['vision', 'text']);
+  const { model, folder, summary } = await loadModel(context, ['vision', 'text']);
+  const templates = given ?? checkTemplates((await isPackagedModel(folder)) ? defaultModelTemplate : undefined);
   const texts = averageGroups(await model.embedTexts(labelTexts(labels, templates), { signal }), templates.length);
   const problem = requireFinite(texts.data);
   if (problem.error !== undefined)
