@@ -41,7 +41,7 @@ function createProgram(): Command {
     'after',
     `
 Examples:
-  siglip2 search "a guitar" "wütender Hund" --in emoji
+  siglip2 search "guitarra" "ピザ" --in emoji
   siglip2 classify photo.jpg --labels "cat,dog,bird" --model ${exampleModel}
   siglip2 embed photos --out photos.npy --model ${exampleModel}
   siglip2 train config.yaml --out runs/first

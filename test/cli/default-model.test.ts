@@ -75,6 +75,22 @@ it('is asked without "This is a photo of"', async () => {
   expect(await templates('--model', other)).toEqual(['This is a photo of {}.']);
 });
 
+it('finds what the examples of the help look for', async () => {
+  const helps = await Promise.all([['--help'], ['search', '--help']].map((operands) => siglip2(operands)));
+  const examples = helps.map(({ stdout }) => /^ {2}siglip2 search (.*) --in emoji$/m.exec(stdout)?.[1] ?? '');
+  const queries = examples.flatMap((example) => [...example.matchAll(/"(.*?)"/g)].map((match) => match[1] as string));
+  const result = await siglip2(['search', ...queries, '--in', 'emoji', '--top', '1', '--json'], {
+    cwd: path.resolve(import.meta.dirname, '../../examples'),
+  });
+  const found = documentOf<{ queries: { text: string; results: { path: string }[] }[] }>(result).queries;
+  expect(found.map(({ text, results }) => [text, results[0]?.path])).toEqual([
+    ['guitarra', 'emoji/guitar.png'],
+    ['ピザ', 'emoji/pizza.png'],
+    ['angry face', 'emoji/angry-face.png'],
+    ['rocket', 'emoji/rocket.png'],
+  ]);
+});
+
 it('is missed with a clear error', async () => {
   const packageRoot = packageWith();
   const result = await siglip2(['search', 'a cat', '--in', coffee], { packageRoot });
