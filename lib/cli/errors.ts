@@ -1,7 +1,7 @@
 /** Errors as the command line shows them: code, cause and remedy, never a stack trace unless asked for. */
 import { CommanderError } from 'commander';
 import { SiglipError, type SiglipErrorCode } from '../errors.js';
-import { printable, type Terminal } from './terminal.js';
+import { printableLines, type Terminal } from './terminal.js';
 
 /** Exit codes of the command. An interrupted one exits with 128 + the number of the signal. */
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
@@ -195,7 +195,9 @@ export function reportFailure(terminal: Terminal, error: unknown, command?: stri
   if (terminal.settings.json) {
     terminal.document({ error: failure });
   } else {
-    terminal.error(`${terminal.styleError(`error ${failure.code}:`, 'bold', 'red')} ${printable(failure.message)}`);
+    terminal.error(
+      `${terminal.styleError(`error ${failure.code}:`, 'bold', 'red')} ${printableLines(failure.message)}`,
+    );
     if (failure.remedy !== undefined) terminal.error(`${terminal.styleError('try:', 'bold')} ${failure.remedy}`);
   }
   if (terminal.settings.verbose) terminal.error(traceOf(error));

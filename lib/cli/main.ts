@@ -52,12 +52,21 @@ Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command 
   );
 }
 
+/** What was typed, without a `help` before an unknown command, which is the mistake then that it is anywhere else. */
+function withoutIdleHelp(program: Command, typed: string[]): string[] {
+  const [first, name] = typed;
+  const known = ['help', ...program.commands.map((command) => command.name())];
+  return first === 'help' && name !== undefined && !name.startsWith('-') && !known.includes(name)
+    ? typed.slice(1)
+    : typed;
+}
+
 async function main(): Promise<void> {
   handleOutputErrors();
-  const options = process.argv.slice(2);
   const program = createProgram();
+  const options = withoutIdleHelp(program, process.argv.slice(2));
   try {
-    await program.parseAsync(process.argv);
+    await program.parseAsync(options, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     // A command without operands is a question; its help has been printed, on stderr.

@@ -11,7 +11,7 @@ import { Siglip2 } from '../model/siglip2.js';
 import { type CommonOptions, exampleModel, type ImageOptions } from './options.js';
 import { Progress } from './progress.js';
 import type { Context } from './run.js';
-import { printable, type Terminal } from './terminal.js';
+import { printable, printableLines, type Terminal } from './terminal.js';
 
 /** A file that says, in one line, that a checkpoint's weights mean nothing. */
 const randomWeightsFile = 'RANDOM_WEIGHTS';
@@ -155,7 +155,7 @@ export function hubErrorSummary(terminal: Terminal, resolved: ResolvedCheckpoint
   const error: SiglipError | undefined = resolved.hubError;
   if (error === undefined) return {};
   terminal.notice(
-    `the hub could not be asked, so the copy in the cache is used, which may not be the newest (${printable(error.message)})`,
+    `the hub could not be asked, so the copy in the cache is used, which may not be the newest (${printableLines(error.message)})`,
   );
   return { hubError: { code: error.code, message: error.message } };
 }

@@ -37,6 +37,12 @@ it('explains itself and every command, with examples', async () => {
   expect(train.stdout).not.toContain('--model');
 });
 
+it('shows the help of a command', async () => {
+  const help = await siglip2(['help', 'classify']);
+  expect(help).toEqual(await siglip2(['classify', '--help']));
+  expect(await siglip2(['help'])).toEqual(await siglip2(['--help']));
+});
+
 it('shows its help, as a mistake, when it is called without a command', async () => {
   const result = await siglip2([]);
   expect(result).toMatchObject({ code: 2, stdout: '' });
@@ -47,6 +53,7 @@ describe('mistakes', () => {
   it.each([
     [['find'], "unknown command 'find'", 'siglip2 --help'],
     [['emebd'], "unknown command 'emebd' (Did you mean embed?)", 'siglip2 --help'],
+    [['help', 'clasify'], "unknown command 'clasify' (Did you mean classify?)", 'siglip2 --help'],
     [['classify'], "missing required argument 'images'", 'siglip2 classify --help'],
     [['embed', 'x.png'], "required option '--out <file>' not specified", 'siglip2 embed --help'],
     [['inspect', '--modle', 'x'], "unknown option '--modle' (Did you mean --model?)", 'siglip2 inspect --help'],
