@@ -6,8 +6,8 @@ import { SiglipError } from '../errors.js';
 import { EmbeddingMatrix, type Embeddings } from '../model/embeddings.js';
 import { isJsonObject, readJsonFile } from '../model/json.js';
 import { type EmbeddingOrigin, originFileOf } from './embedding-origin.js';
-import { UsageError } from './errors.js';
-import { itemsFileOf } from './npy.js';
+import { fileError, UsageError } from './errors.js';
+import { itemsEnding, itemsFileOf } from './npy.js';
 
 /** Rows that are read together. */
 const blockRows = 1024;
@@ -42,13 +42,20 @@ export function isIndexName(location: string): boolean {
 
 /**
  * Opens an index of images, reading no row yet.
- * @throws UsageError when the file is one of those that lie beside an index; SiglipError ERR_SIGLIP_DATA when it is damaged
- *   or holds embeddings of texts; the system's error when there is none
+ * @throws UsageError for a folder, and for a file of those that lie beside an index; SiglipError ERR_SIGLIP_DATA when it
+ *   is damaged or holds embeddings of texts; the system's error when there is none
  */
 export async function openIndex(file: string): Promise<EmbeddingIndex> {
-  if (file.endsWith('.items.jsonl'))
+  if (file.endsWith(itemsEnding))
     throw new UsageError(`--in: "${file}" names the rows of a matrix`, 'give the .npy file beside it');
-  await stat(file);
+  const entry = await stat(file).catch((error) => {
+    throw fileError(`--in: "${file}" cannot be read`, error);
+  });
+  if (entry.isDirectory())
+    throw new UsageError(
+      `--in: "${file}" is a folder with the name of an index`,
+      `to search the images in it, write "${file}/"`,
+    );
   const origin = await readOrigin(file);
   if (origin?.kind === 'texts') throw textsError(file);
   if (file.endsWith('.jsonl')) return { file, origin, rows: undefined, blocks: (dim) => lineBlocks(file, dim) };

@@ -1,7 +1,7 @@
 /** Errors as the command line shows them: code, cause and remedy, never a stack trace unless asked for. */
 import { CommanderError } from 'commander';
 import { SiglipError, type SiglipErrorCode } from '../errors.js';
-import { printable, type Terminal } from './terminal.js';
+import { printableLines, type Terminal } from './terminal.js';
 
 /** Exit codes of the command. An interrupted one exits with 128 + the number of the signal. */
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
@@ -50,12 +50,20 @@ const remedies: Record<SiglipErrorCode, string> = {
 
 const systemRemedies: Record<string, string> = {
   ENOENT: 'check the path',
+  EISDIR: 'name a file, not a folder',
+  ENOTDIR: 'check the path: something on it is a file and no folder',
+  EEXIST: 'name another path, or move away what is there',
+  ENAMETOOLONG: 'use a shorter name',
+  EFBIG: 'raise the limit on the size of files (ulimit -f), or write to another file system',
+  EMFILE: 'raise the limit on open files (ulimit -n)',
   EACCES: 'check the permissions of the file and its folder',
   EPERM: 'check the permissions of the file and its folder',
   EROFS: 'write to another file system',
   ENOSPC: 'free space on the disk, or write to another one',
   EDQUOT: 'free space on the disk, or write to another one',
 };
+
+const otherSystemRemedy = 'the operating system refused this: check the path, and what is there';
 
 /** Options of library calls that messages mention, and what they are called here. */
 const flags: Record<string, string> = {
@@ -81,6 +89,24 @@ export function inFlags(message: string): string {
 /** Node's "ENOENT: no such file or directory, stat 'path'" without code, call and path. */
 export function systemReason(message: string): string {
   return message.replace(/\bE[A-Z]+: (.+?), \w+(?: '.*')?$/s, '$1');
+}
+
+/** Whether an error is the operating system's answer to a call, as opposed to one of Node, which has a code, too. */
+function isSystemError(error: unknown): error is Error & { code: string; syscall: string } {
+  if (!(error instanceof Error)) return false;
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  return typeof code === 'string' && typeof syscall === 'string';
+}
+
+/**
+ * An error of the system, of which the message says which file or option it is about; any other as it is.
+ * @param problem what cannot be done: `photos.npy cannot be written`
+ */
+export function fileError(problem: string, error: unknown): unknown {
+  if (!isSystemError(error)) return error;
+  const { code, syscall, message } = error;
+  const reason = code === 'EISDIR' ? 'it is a folder' : systemReason(message);
+  return Object.assign(new Error(`${problem}: ${reason}`, { cause: error }), { code, syscall });
 }
 
 /**
@@ -120,13 +146,14 @@ export function describeFailure(error: unknown, command?: string): Failure {
     const message = inFlags(error.message);
     if (message !== error.message) return usage(message);
   }
-  const { code, message } = error as NodeJS.ErrnoException;
-  const remedy = typeof code === 'string' ? systemRemedies[code] : undefined;
-  if (error instanceof Error && code !== undefined && remedy !== undefined)
+  if (isSystemError(error)) {
+    const { code, message } = error;
+    const remedy = systemRemedies[code] ?? otherSystemRemedy;
     return { code, message: message.replace(`${code}: `, ''), remedy, exitCode: exitCodes.failure };
+  }
   return {
     code: 'ERR_SIGLIP_UNEXPECTED',
-    message: error instanceof Error ? message : String(error),
+    message: error instanceof Error ? error.message : String(error),
     remedy: 'this may be a defect of siglip2: run it again with --verbose, and report what that prints',
     exitCode: exitCodes.failure,
   };
@@ -168,7 +195,9 @@ export function reportFailure(terminal: Terminal, error: unknown, command?: stri
   if (terminal.settings.json) {
     terminal.document({ error: failure });
   } else {
-    terminal.error(`${terminal.styleError(`error ${failure.code}:`, 'bold', 'red')} ${printable(failure.message)}`);
+    terminal.error(
+      `${terminal.styleError(`error ${failure.code}:`, 'bold', 'red')} ${printableLines(failure.message)}`,
+    );
     if (failure.remedy !== undefined) terminal.error(`${terminal.styleError('try:', 'bold')} ${failure.remedy}`);
   }
   if (terminal.settings.verbose) terminal.error(traceOf(error));

@@ -13,6 +13,7 @@ import { addSearch } from './commands/search.js';
 import { addTrain } from './commands/train.js';
 import { exitCodes, reportFailure } from './errors.js';
 import { exampleModel } from './options.js';
+import { handleOutputErrors } from './output.js';
 import { debugging } from './run.js';
 import { Terminal } from './terminal.js';
 
@@ -40,7 +41,7 @@ function createProgram(): Command {
     'after',
     `
 Examples:
-  siglip2 search "a guitar" "wütender Hund" --in emoji
+  siglip2 search "guitarra" "ピザ" --in emoji
   siglip2 classify photo.jpg --labels "cat,dog,bird" --model ${exampleModel}
   siglip2 embed photos --out photos.npy --model ${exampleModel}
   siglip2 train config.yaml --out runs/first
@@ -51,11 +52,21 @@ Exit codes: 0 success, 1 failure or something skipped, 2 mistake in the command 
   );
 }
 
+/** What was typed, without a `help` before an unknown command, which is the mistake then that it is anywhere else. */
+function withoutIdleHelp(program: Command, typed: string[]): string[] {
+  const [first, name] = typed;
+  const known = ['help', ...program.commands.map((command) => command.name())];
+  return first === 'help' && name !== undefined && !name.startsWith('-') && !known.includes(name)
+    ? typed.slice(1)
+    : typed;
+}
+
 async function main(): Promise<void> {
-  const options = process.argv.slice(2);
+  handleOutputErrors();
   const program = createProgram();
+  const options = withoutIdleHelp(program, process.argv.slice(2));
   try {
-    await program.parseAsync(process.argv);
+    await program.parseAsync(options, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     // A command without operands is a question; its help has been printed, on stderr.

@@ -1,6 +1,6 @@
 /** From --model to a checkpoint or a loaded model, with what the user should know about it. */
 import { existsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { resolveDevice, resolveDType } from '../device.js';
 import { SiglipError } from '../errors.js';
@@ -11,7 +11,7 @@ import { Siglip2 } from '../model/siglip2.js';
 import { type CommonOptions, exampleModel, type ImageOptions } from './options.js';
 import { Progress } from './progress.js';
 import type { Context } from './run.js';
-import { printable, type Terminal } from './terminal.js';
+import { printable, printableLines, type Terminal } from './terminal.js';
 
 /** A file that says, in one line, that a checkpoint's weights mean nothing. */
 const randomWeightsFile = 'RANDOM_WEIGHTS';
@@ -69,9 +69,12 @@ function packagedModel(terminal: Terminal): string {
   return defaultModel;
 }
 
-/** Whether a command that was given these options works with the packaged model. */
-export function usesPackagedModel({ model }: CommonOptions): boolean {
-  return model === undefined || path.resolve(model) === defaultModel;
+/** Whether the checkpoint in a folder is the packaged model, by whatever way the folder was named. */
+export async function isPackagedModel(folder: string): Promise<boolean> {
+  const [found, packaged] = await Promise.all(
+    [folder, defaultModel].map((each) => realpath(each).catch(() => undefined)),
+  );
+  return found !== undefined && found === packaged;
 }
 
 /**
@@ -152,7 +155,7 @@ export function hubErrorSummary(terminal: Terminal, resolved: ResolvedCheckpoint
   const error: SiglipError | undefined = resolved.hubError;
   if (error === undefined) return {};
   terminal.notice(
-    `the hub could not be asked, so the copy in the cache is used, which may not be the newest (${printable(error.message)})`,
+    `the hub could not be asked, so the copy in the cache is used, which may not be the newest (${printableLines(error.message)})`,
   );
   return { hubError: { code: error.code, message: error.message } };
 }

@@ -2,10 +2,9 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { SiglipError } from '../errors.js';
 import { StagedFiles } from '../model/staged-files.js';
 import { type EmbeddingOrigin, originFileOf } from './embedding-origin.js';
-import { systemReason, UsageError } from './errors.js';
+import { fileError, UsageError } from './errors.js';
 
 /** A row and what it belongs to: `{ path }` or `{ text }`. */
 export interface EmbeddedItem {
@@ -41,14 +40,17 @@ export interface EmbeddingOutput {
   origin: string;
 }
 
+/** How the names of files end that say what the rows of a matrix belong to. */
+export const itemsEnding = '.items.jsonl';
+
 /** The file that says what the rows of a matrix belong to. */
 export function itemsFileOf(matrix: string): string {
-  return path.join(path.dirname(matrix), `${path.basename(matrix, '.npy')}.items.jsonl`);
+  return path.join(path.dirname(matrix), `${path.basename(matrix, '.npy')}${itemsEnding}`);
 }
 
 /**
  * What --out names.
- * @throws UsageError when nothing can be written there
+ * @throws UsageError when nothing can be written there; the system's error when that cannot be found out
  */
 export async function checkOutput(file: string): Promise<EmbeddingOutput> {
   const extension = path.extname(file);
@@ -57,19 +59,37 @@ export async function checkOutput(file: string): Promise<EmbeddingOutput> {
       `--out: expected a name that ends in .npy or .jsonl, got "${file}"`,
       'name the file embeddings.npy',
     );
-  const kindOf = (location: string) =>
-    stat(location).then(
-      (entry) => (entry.isDirectory() ? 'folder' : 'file'),
-      () => undefined,
+  // Writing there would destroy an index: the file says what the rows of the matrix beside it belong to.
+  if (file.endsWith(itemsEnding))
+    throw new UsageError(
+      `--out: expected another name than one that ends in ${itemsEnding}, which belongs to a matrix, got "${file}"`,
+      'name the file embeddings.jsonl',
     );
   const folder = path.dirname(file);
   if ((await kindOf(folder)) !== 'folder')
     throw new UsageError(`--out: there is no folder "${folder}"`, 'make the folder first, or name another one');
-  if ((await kindOf(file)) === 'folder') throw new UsageError(`--out: "${file}" is a folder`, 'name a file in it');
-  const origin = originFileOf(file);
-  return extension === '.jsonl'
-    ? { kind: 'jsonl', file, origin }
-    : { kind: 'npy', file, items: itemsFileOf(file), origin };
+  const output: EmbeddingOutput = {
+    ...(extension === '.jsonl' ? { kind: 'jsonl', file } : { kind: 'npy', file, items: itemsFileOf(file) }),
+    origin: originFileOf(file),
+  };
+  for (const each of [output.file, output.items, output.origin])
+    if (each !== undefined && (await kindOf(each)) === 'folder')
+      throw new UsageError(
+        `--out: "${each}"${each === file ? '' : `, which is written with "${file}",`} is a folder`,
+        'name another file',
+      );
+  return output;
+}
+
+/** What is at a path where something is to be written; undefined when nothing is. */
+async function kindOf(location: string): Promise<'folder' | 'file' | undefined> {
+  try {
+    return (await stat(location)).isDirectory() ? 'folder' : 'file';
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw fileError(`--out: "${location}" cannot be written`, error);
+  }
 }
 
 /**
@@ -94,12 +114,13 @@ export async function writeEmbeddings(
   process.on('exit', tidyAtExit);
   try {
     const name = path.basename(output.file);
+    const originName = path.basename(output.origin);
+    // First, so that what keeps it from being written shows before the work.
+    await staged.write(originName, (handle) => handle.appendFile(`${JSON.stringify(origin, null, 2)}\n`));
     const rows = await (output.items === undefined
       ? writeLines(staged, name, fill)
       : writeMatrix(staged, name, path.basename(output.items), dim, fill));
     if (rows > 0) {
-      const originName = path.basename(output.origin);
-      await staged.write(originName, (handle) => handle.appendFile(`${JSON.stringify(origin, null, 2)}\n`));
       await staged.replace(originName);
       if (output.items !== undefined) await staged.replace(path.basename(output.items));
       await staged.place(name, name);
@@ -109,18 +130,11 @@ export async function writeEmbeddings(
     return rows;
   } catch (error) {
     await staged.undo();
-    throw writeError(output.file, error);
+    // The system knows only temporary names.
+    throw fileError(`${output.file} cannot be written`, error);
   } finally {
     process.off('exit', tidyAtExit);
   }
-}
-
-/** Names the file that was asked for in errors of the file system, which know only temporary names. */
-function writeError(file: string, error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof SiglipError) return error;
-  const { code, syscall, message } = error as NodeJS.ErrnoException;
-  if (code === undefined || syscall === undefined) return error;
-  return Object.assign(new Error(`${file} cannot be written: ${systemReason(message)}`, { cause: error }), { code });
 }
 
 async function writeMatrix(

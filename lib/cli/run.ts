@@ -1,4 +1,4 @@
-/** The frame around every command: signals, closed pipes, errors, exit codes. */
+/** The frame around every command: signals, output that nobody reads, errors, exit codes. */
 import type { Command } from 'commander';
 import { exitCodes, reportFailure } from './errors.js';
 import type { CommonOptions } from './options.js';
@@ -53,14 +53,11 @@ async function runAction(
     controller.abort(new Error(`received ${signal}`));
   };
   for (const signal of Object.keys(signals) as SignalName[]) process.on(signal, onSignal);
-  terminal.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (unread) return;
+  // Before what reports the error (output.ts), which writes where the progress is.
+  terminal.stdout.prependListener('error', (error) => {
     unread = true;
+    terminal.active?.stop();
     controller.abort(error);
-    // Whoever closed the pipe has read enough; anything else, such as a full disk, is a failure.
-    if (error.code === 'EPIPE') return;
-    process.exitCode = exitCodes.failure;
-    terminal.error(`error ${error.code ?? 'EIO'}: the output could not be written: ${error.message}`);
   });
   try {
     return await action(terminal, controller.signal);

@@ -1,10 +1,13 @@
 /** `siglip2 bench`: what it lists, measures and writes. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { BenchResult } from '../../lib/bench/report.js';
 import { documentOf, siglip2 } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
+
+/** One case, as few runs of it as can be asked for. */
+const operands = ['bench', 'attention text B', '--device', 'cpu', '--repeats', '3'];
 
 describe('siglip2 bench', () => {
   it('lists its cases without measuring', async () => {
@@ -55,17 +58,7 @@ describe('siglip2 bench', () => {
 
   it('measures, checks and writes', async () => {
     const folder = temporaryFolder();
-    const result = await siglip2([
-      'bench',
-      'attention text B',
-      '--device',
-      'cpu',
-      '--repeats',
-      '3',
-      '--json',
-      '--out',
-      folder,
-    ]);
+    const result = await siglip2([...operands, '--json', '--out', folder]);
     expect(result.code, result.stderr).toBe(0);
     const document = documentOf<BenchResult>(result);
     expect(document).toMatchObject({ device: 'cpu', dtype: 'float32', repeats: 3, failures: [] });
@@ -83,5 +76,27 @@ describe('siglip2 bench', () => {
     expect(files).toHaveLength(2);
     expect(JSON.parse(readFileSync(path.join(folder, files[0] as string), 'utf8'))).toEqual(document);
     expect(readFileSync(path.join(folder, files[1] as string), 'utf8')).toContain('| attention | text B |');
+    const occupied = path.join(folder, files[0] as string);
+    rmSync(occupied);
+    mkdirSync(occupied);
+    const failed = await siglip2([...operands, '--json', '--out', folder]);
+    expect(failed.code).toBe(1);
+    expect(documentOf<{ error: { code: string } }>(failed).error.code).toBe('EISDIR');
+  });
+
+  it('finds before measuring that it cannot write', async () => {
+    const cwd = temporaryFolder({ file: 'no folder' });
+    for (const [out, code] of [
+      ['file', 'EEXIST'],
+      ['file/x', 'ENOTDIR'],
+    ] as const) {
+      const json = await siglip2([...operands, '--json', '--out', out], { cwd });
+      expect(json.code).toBe(1);
+      expect(documentOf(json)).toMatchObject({
+        error: { code, message: expect.stringContaining(`--out: "${out}" cannot be written into`) },
+      });
+      // It is said right before measuring that no GPU is used.
+      expect(json.stderr).toBe('');
+    }
   });
 });

@@ -112,6 +112,13 @@ it('ends quietly when nobody reads on', async () => {
   expect(Date.now() - started, 'milliseconds; all 200 images take longer').toBeLessThan(30_000);
 });
 
+it('refuses a file of labels that is not UTF-8', async () => {
+  const cwd = temporaryFolder({ 'labels.txt': Buffer.from('Katze\nBär\n', 'latin1') });
+  const result = await siglip2(['classify', coffee, '--labels-file', 'labels.txt', ...withModel], { cwd });
+  expect(result).toMatchObject({ code: 2, stdout: '' });
+  expect(result.stderr).toContain('error ERR_SIGLIP_USAGE: --labels-file: "labels.txt" is not valid UTF-8\n');
+});
+
 it.each([
   [['--labels', ' , '], 'no labels are given'],
   [['--labels', 'a', '--template', 'a photo'], '--template: expected a text with {} for the label, got "a photo"'],

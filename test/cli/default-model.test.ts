@@ -1,7 +1,8 @@
 /** The model that comes with the package: found by the API and by the commands. */
 import { spawnSync } from 'node:child_process';
-import { realpathSync } from 'node:fs';
+import { cpSync, realpathSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { Siglip2 } from '../../lib/index.js';
 import { Trainer } from '../../lib/training/index.js';
@@ -62,9 +63,32 @@ it('is asked without "This is a photo of"', async () => {
   const templates = async (...options: string[]) =>
     documentOf<{ templates: string[] }>(await siglip2([...operands, ...options], { packageRoot })).templates;
   expect(await templates()).toEqual(['{}']);
-  expect(await templates('--model', path.join(realpathSync(packageRoot), 'models', 'siglip2-emoji'))).toEqual(['{}']);
+  const folder = path.join(realpathSync(packageRoot), 'models', 'siglip2-emoji');
+  const link = path.join(temporaryFolder(), 'link');
+  symlinkSync(folder, link);
+  for (const name of [folder, `${folder}/`, link, pathToFileURL(folder).href])
+    expect(await templates('--model', name), name).toEqual(['{}']);
   expect(await templates('--template', 'the {}')).toEqual(['the {}']);
-  expect(await templates('--model', checkpoint)).toEqual(['This is a photo of {}.']);
+  // The same checkpoint in another folder is another model.
+  const other = path.join(temporaryFolder(), 'other');
+  cpSync(checkpoint, other, { recursive: true });
+  expect(await templates('--model', other)).toEqual(['This is a photo of {}.']);
+});
+
+it('finds what the examples of the help look for', async () => {
+  const helps = await Promise.all([['--help'], ['search', '--help']].map((operands) => siglip2(operands)));
+  const examples = helps.map(({ stdout }) => /^ {2}siglip2 search (.*) --in emoji$/m.exec(stdout)?.[1] ?? '');
+  const queries = examples.flatMap((example) => [...example.matchAll(/"(.*?)"/g)].map((match) => match[1] as string));
+  const result = await siglip2(['search', ...queries, '--in', 'emoji', '--top', '1', '--json'], {
+    cwd: path.resolve(import.meta.dirname, '../../examples'),
+  });
+  const found = documentOf<{ queries: { text: string; results: { path: string }[] }[] }>(result).queries;
+  expect(found.map(({ text, results }) => [text, results[0]?.path])).toEqual([
+    ['guitarra', 'emoji/guitar.png'],
+    ['ピザ', 'emoji/pizza.png'],
+    ['angry face', 'emoji/angry-face.png'],
+    ['rocket', 'emoji/rocket.png'],
+  ]);
 });
 
 it('is missed with a clear error', async () => {

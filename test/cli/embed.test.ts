@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkOutput, writeEmbeddings } from '../../lib/cli/npy.js';
 import { Siglip2 } from '../../lib/index.js';
 import { fingerprint } from '../../lib/model/fingerprint.js';
 import { builtFile, checkpoint, checkpointWithNaN, documentOf, images, siglip2 } from '../support/command-line.js';
@@ -166,7 +167,7 @@ describe('an interruption', () => {
     let seen: string[] = [];
     const result = await siglip2(['embed', path.join(folder, 'in'), '--out', path.join(out, 'o.npy'), ...withModel], {
       onStart: async (child) => {
-        while (readdirSync(out).length < 3 && child.exitCode === null) await sleep(20);
+        while (readdirSync(out).length < 4 && child.exitCode === null) await sleep(20);
         await sleep(200);
         seen = readdirSync(out);
         for (let i = 0; i < times; i++) {
@@ -175,7 +176,7 @@ describe('an interruption', () => {
         }
       },
     });
-    expect(seen.length, 'files while it works').toBe(3);
+    expect(seen.length, 'files while it works').toBe(4);
     expect([result.code, result.signal]).toEqual([code, null]);
     expect(result.stdout).toBe('');
     expect(readdirSync(out)).toEqual(['o.npy']);
@@ -199,8 +200,24 @@ it('leaves no part of a file when the process ends at once, as it does at a seco
     ['--input-type=module', '-e', `import { readdirSync } from 'node:fs';${program}`],
     { cwd: folder, encoding: 'utf8' },
   );
-  expect(result).toMatchObject({ status: 130, stdout: '3\n', stderr: '' });
+  expect(result).toMatchObject({ status: 130, stdout: '4\n', stderr: '' });
   expect(readdirSync(folder)).toEqual(['.other.new']);
+});
+
+it('needs no work to find that a file beside the embeddings cannot be written', async () => {
+  // Long enough that the name of the origin's file, and it alone, is too long while it is written.
+  const file = path.join(temporaryFolder(), `${'x'.repeat(223)}.npy`);
+  const output = await checkOutput(file);
+  let asked = false;
+  const writing = writeEmbeddings(
+    output,
+    { dim: 2, origin: { model: 'm', fingerprint: 'f', kind: 'texts' } },
+    async () => {
+      asked = true;
+    },
+  );
+  await expect(writing).rejects.toThrow(`${file} cannot be written: name too long`);
+  expect(asked).toBe(false);
 });
 
 describe('mistakes', () => {
@@ -208,20 +225,25 @@ describe('mistakes', () => {
     [[], 'nothing to embed'],
     [[images, '--text', 'a'], 'images and texts cannot be embedded into one file'],
     [[images, '--out', 'x.txt'], '--out: expected a name that ends in .npy or .jsonl, got "x.txt"'],
+    [[images, '--out', 'x.items.jsonl'], '--out: expected another name than one that ends in .items.jsonl'],
     [[images, '--out', 'missing/x.npy'], '--out: there is no folder "missing"'],
     [[images, '--out', 'folder.npy'], '--out: "folder.npy" is a folder'],
+    [[images, '--out', 'b.npy'], '--out: "b.items.jsonl", which is written with "b.npy", is a folder'],
+    [[images, '--out', 'c.jsonl'], '--out: "c.jsonl.origin.json", which is written with "c.jsonl", is a folder'],
     [['folder.npy'], 'no images in folder.npy'],
     [['--texts', 'empty.txt'], '--texts: "empty.txt" is empty'],
+    [['--texts', 'latin1.txt'], '--texts: "latin1.txt" is not valid UTF-8'],
     [[images, '--batch-size', '0'], 'Expected an integer of at least 1'],
   ])('%j: %s', async (operands, message) => {
-    const folder = temporaryFolder({ 'empty.txt': '' });
-    mkdirSync(path.join(folder, 'folder.npy'));
+    const folder = temporaryFolder({ 'empty.txt': '', 'latin1.txt': Buffer.from('Bär', 'latin1') });
+    const folders = ['b.items.jsonl', 'c.jsonl.origin.json', 'folder.npy'];
+    for (const name of folders) mkdirSync(path.join(folder, name));
     const out = operands.includes('--out') ? [] : ['--out', 'o.npy'];
     const result = await siglip2(['embed', ...operands, ...out, ...withModel], { cwd: folder });
     expect(result.stderr).toContain('error ERR_SIGLIP_USAGE: ');
     expect(result.stderr).toContain(message);
     expect(result.stderr).toMatch(/\ntry: .+\n$/);
     expect(result.code).toBe(2);
-    expect(readdirSync(folder).sort()).toEqual(['empty.txt', 'folder.npy']);
+    expect(readdirSync(folder).sort()).toEqual([...folders, 'empty.txt', 'latin1.txt'].sort());
   });
 });

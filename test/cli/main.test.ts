@@ -1,10 +1,11 @@
 /** The command as a whole: help, versions, mistakes, errors of every kind. */
 
 import { spawnSync } from 'node:child_process';
-import { openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { builtFile, checkpoint, documentOf, images, siglip2 } from '../support/command-line.js';
+import { temporaryFolder } from '../support/folders.js';
 
 const manifest = JSON.parse(readFileSync(path.join(images, '..', '..', '..', 'package.json'), 'utf8')) as {
   version: string;
@@ -36,6 +37,12 @@ it('explains itself and every command, with examples', async () => {
   expect(train.stdout).not.toContain('--model');
 });
 
+it('shows the help of a command', async () => {
+  const help = await siglip2(['help', 'classify']);
+  expect(help).toEqual(await siglip2(['classify', '--help']));
+  expect(await siglip2(['help'])).toEqual(await siglip2(['--help']));
+});
+
 it('shows its help, as a mistake, when it is called without a command', async () => {
   const result = await siglip2([]);
   expect(result).toMatchObject({ code: 2, stdout: '' });
@@ -46,6 +53,7 @@ describe('mistakes', () => {
   it.each([
     [['find'], "unknown command 'find'", 'siglip2 --help'],
     [['emebd'], "unknown command 'emebd' (Did you mean embed?)", 'siglip2 --help'],
+    [['help', 'clasify'], "unknown command 'clasify' (Did you mean classify?)", 'siglip2 --help'],
     [['classify'], "missing required argument 'images'", 'siglip2 classify --help'],
     [['embed', 'x.png'], "required option '--out <file>' not specified", 'siglip2 embed --help'],
     [['inspect', '--modle', 'x'], "unknown option '--modle' (Did you mean --model?)", 'siglip2 inspect --help'],
@@ -83,7 +91,26 @@ describe('errors', () => {
       'ERR_SIGLIP_UNSUPPORTED',
       '--dtype: device "cpu" cannot compute in "float16"',
     ],
-    [[...failing, checkpoint, '--labels-file', 'none.txt'], 'ENOENT', "no such file or directory, open 'none.txt'"],
+    [
+      [...failing, checkpoint, '--labels-file', 'none.txt'],
+      'ENOENT',
+      '--labels-file: "none.txt" cannot be read: no such file or directory',
+    ],
+    [
+      [...failing, checkpoint, '--labels-file', images],
+      'EISDIR',
+      `--labels-file: "${images}" cannot be read: it is a folder`,
+    ],
+    [
+      ['embed', '--texts', images, '--out', 'o.npy', '--model', checkpoint],
+      'EISDIR',
+      `--texts: "${images}" cannot be read: it is a folder`,
+    ],
+    [
+      ['embed', coffee, '--out', `${'x'.repeat(300)}.npy`, '--model', 'nothing-here'],
+      'ENAMETOOLONG',
+      '.npy" cannot be written: name too long',
+    ],
   ])('%j: %s', async (operands, code, message) => {
     const text = await siglip2(operands);
     expect(text).toMatchObject({ code: 1, stdout: '' });
@@ -104,13 +131,41 @@ describe('errors', () => {
       expect(result.stderr).toMatch(/\nSiglipError: no checkpoint.*\n +at /);
   });
 
-  it.skipIf(process.platform !== 'linux')('include output that cannot be written', async () => {
-    const full = openSync('/dev/full', 'w');
-    const result = spawnSync(process.execPath, [builtFile('cli/main.js'), 'inspect'], {
-      stdio: ['ignore', full, 'pipe'],
-      encoding: 'utf8',
+  it.skipIf(process.platform !== 'linux').each([['inspect'], ['--help']])(
+    'include output that cannot be written: %s',
+    (operand) => {
+      const full = openSync('/dev/full', 'w');
+      const result = spawnSync(process.execPath, [builtFile('cli/main.js'), operand], {
+        stdio: ['ignore', full, 'pipe'],
+        encoding: 'utf8',
+      });
+      closeSync(full);
+      expect(result.stderr).toMatch(/^error ENOSPC: the output could not be written: .*\n$/);
+      expect(result.status).toBe(1);
+    },
+  );
+});
+
+describe('nobody reads', () => {
+  it.each([
+    [['--help'], 0],
+    [['--version'], 0],
+    [['inspect'], 0],
+    [['nonsense', '--json'], 2],
+  ])('what %j prints: it ends in silence', async (operands, code) => {
+    const result = await siglip2(operands, { onStart: (child) => child.stdout?.destroy() });
+    expect(result).toEqual({ code, signal: null, stdout: '', stderr: '' });
+  });
+
+  it('what a command says about its work: the work is done all the same', async () => {
+    const folder = temporaryFolder({ 'a.png': 'no image', 'b.png': 'no image' });
+    const operands = ['a.png', coffee, 'b.png', coffee, '--batch-size', '1', '--out', 'o.npy', '--model', checkpoint];
+    const result = await siglip2(['embed', ...operands], {
+      cwd: folder,
+      onStart: (child) => child.stderr?.destroy(),
     });
-    expect(result.stderr).toMatch(/^error ENOSPC: the output could not be written/);
-    expect(result.status).toBe(1);
+    expect(result).toMatchObject({ code: 1, signal: null, stderr: '' });
+    expect(result.stdout).toContain('2 images embedded');
+    expect(readdirSync(folder)).toContain('o.npy');
   });
 });

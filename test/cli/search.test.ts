@@ -1,5 +1,5 @@
 /** `siglip2 search`: what is found, in which order, and where. */
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Best } from '../../lib/cli/best.js';
@@ -189,7 +189,12 @@ describe('an index', () => {
     const result = await siglip2(['search', 'a cat', '--in', index, '--model', 'nothing-here']);
     expect(result.stderr).toContain(`error ERR_SIGLIP_DATA: ${index} holds embeddings of texts`);
     const missing = await siglip2(['search', 'a cat', '--in', 'missing.npy', '--model', 'nothing-here']);
-    expect(missing.stderr).toContain("error ENOENT: no such file or directory, stat 'missing.npy'");
+    expect(missing.stderr).toContain('error ENOENT: --in: "missing.npy" cannot be read: no such file or directory\n');
+    mkdirSync(path.join(folder, 'folder.jsonl'));
+    const other = await siglip2(['search', 'a cat', '--in', 'folder.jsonl', ...withModel], { cwd: folder });
+    expect(other).toMatchObject({ code: 2, stdout: '' });
+    expect(other.stderr).toContain('--in: "folder.jsonl" is a folder with the name of an index\n');
+    expect(other.stderr).toContain('write "folder.jsonl/"\n');
     const items = await siglip2(['search', 'a', '--in', path.join(folder, 'texts.items.jsonl'), ...withModel]);
     expect(items.code).toBe(2);
     expect(items.stderr).toContain('names the rows of a matrix');

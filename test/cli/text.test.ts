@@ -4,7 +4,7 @@ import { describeFailure, systemReason } from '../../lib/cli/errors.js';
 import { npyHeader } from '../../lib/cli/npy.js';
 import { Progress } from '../../lib/cli/progress.js';
 import { bar, bytes, duration, percent, table } from '../../lib/cli/table.js';
-import { printable, type Stream, Terminal } from '../../lib/cli/terminal.js';
+import { printable, printableLines, type Stream, shellWord, Terminal } from '../../lib/cli/terminal.js';
 import { SiglipError } from '../../lib/errors.js';
 
 /** A stream that keeps what is written. */
@@ -81,8 +81,23 @@ describe('a terminal', () => {
   });
 
   it('is never sent control characters of names', () => {
-    expect(printable('a\u001b[31m\r\u0007b\u009bc\nd')).toBe('a\\x1b[31m\\x0d\\x07b\\x9bc\nd');
+    expect(printable('a\u001b[31m\r\u0007b\u009bc\nd')).toBe('a\\x1b[31m\\x0d\\x07b\\x9bc\\x0ad');
+    expect(printableLines('a\u001b\nb\r\n')).toBe('a\\x1b\nb\\x0d\n');
   });
+
+  it('names what is skipped in one line', () => {
+    const { stream, text } = recorder();
+    new Terminal(settings, recorder().stream, stream).skipped('a\nb.png', 'broken');
+    expect(text()).toBe('skipped a\\x0ab.png: broken\n');
+  });
+
+  it.each([
+    ['runs/first-2.yaml', 'runs/first-2.yaml'],
+    ['größe.yaml', 'größe.yaml'],
+    ['my config.yaml', "'my config.yaml'"],
+    ["it's $HOME", "'it'\\''s $HOME'"],
+    ['', "''"],
+  ])('is shown %s as a word for a shell', (word, shown) => expect(shellWord(word)).toBe(shown));
 });
 
 describe('progress', () => {
@@ -153,6 +168,23 @@ describe('failures', () => {
   ])('of the hub with status %s say what helps', (status, remedy) => {
     const error = new SiglipError('ERR_SIGLIP_HUB', 'x', { details: { status } });
     expect(describeFailure(error).remedy).toContain(remedy);
+  });
+
+  it.each([
+    ['EFBIG', 'EFBIG: file too large, write', 'file too large, write', 'ulimit -f'],
+    ['EEXIST', "EEXIST: file already exists, mkdir '/a'", "file already exists, mkdir '/a'", 'another path'],
+    ['ENOTDIR', "ENOTDIR: not a directory, mkdir '/a/b'", "not a directory, mkdir '/a/b'", 'is a file and no folder'],
+    ['ELOOP', "ELOOP: too many symbolic links encountered, open 'a'", 'too many symbolic links', 'operating system'],
+  ])('of the system are no defects: %s', (code, message, shown, remedy) => {
+    const failure = describeFailure(Object.assign(new Error(message), { code, syscall: 'open' }));
+    expect(failure).toMatchObject({ code, message: expect.stringContaining(shown), exitCode: 1 });
+    expect(failure.message).not.toContain(code);
+    expect(failure.remedy).toContain(remedy);
+  });
+
+  it('of Node, which have a code as well, are defects', () => {
+    const error = Object.assign(new Error('The argument is wrong'), { code: 'ERR_INVALID_ARG_VALUE' });
+    expect(describeFailure(error).code).toBe('ERR_SIGLIP_UNEXPECTED');
   });
 
   it('of files lose code, call and path', () => {

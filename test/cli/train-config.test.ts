@@ -253,6 +253,8 @@ describe('mistakes are named with file, line and column:', () => {
 
   it.each([
     ['', 'dir/run.yaml:1:1: expected a mapping with model, data, training'],
+    ['', 'got an empty file'],
+    ['# nothing\n', 'got an empty file'],
     ['- 1', 'dir/run.yaml:1:1: expected a mapping with model, data, training'],
     ['just a text', 'got "just a text"'],
     ['a: &a [*a]\nmodel: *a', 'dir/run.yaml:1:1: '],

@@ -355,6 +355,13 @@ describe('a folder', () => {
     });
   });
 
+  it('with spaces in its name is named as a shell must be given it', async () => {
+    const { folder } = newFolder();
+    writeFiles(folder, { 'my config.yaml': config, 'run 2/checkpoint/training_state.safetensors': '' });
+    const result = await siglip2(['train', 'my config.yaml', '--out', 'run 2'], { cwd: folder });
+    expect(result.stderr).toContain("continue it with: siglip2 train 'my config.yaml' --out 'run 2' --resume;");
+  });
+
   it('with files of the same names is left alone', async () => {
     const { folder, run } = newFolder();
     writeFiles(run, { 'config.yaml': 'mine' });

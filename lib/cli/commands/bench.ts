@@ -1,3 +1,4 @@
+import { access, constants, mkdir } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { type BenchDType, type KernelCase, narrowsWeights } from '../../bench/case.js';
 import { allCases } from '../../bench/cases.js';
@@ -7,7 +8,7 @@ import { measureRoof } from '../../bench/roof.js';
 import { type Measurement, measure } from '../../bench/run.js';
 import { type Device, resolveDevice } from '../../device.js';
 import { devices } from '../../kernels/index.js';
-import { exitCodes, UsageError } from '../errors.js';
+import { exitCodes, fileError, UsageError } from '../errors.js';
 import { addDeviceOptions, addHubOptions, type CommonOptions, integer } from '../options.js';
 import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
@@ -72,6 +73,7 @@ async function benchCommand(context: Context, options: BenchOptions, words: stri
   const chosen = casesOf(named, device, dtype);
   if (chosen.length === 0)
     throw new UsageError(`none of these cases can be measured in ${dtype} on ${device}`, 'siglip2 bench --help');
+  if (options.out !== undefined) await makeFolder(options.out);
   if (onCpu) terminal.notice(`measuring on ${device}, with smaller batches: no GPU is used`);
   if (chosen.length < named.length)
     terminal.notice(`left out, for want of a form in ${dtype} on ${device}: ${kernelsOf(named, chosen)}`);
@@ -109,11 +111,23 @@ async function benchCommand(context: Context, options: BenchOptions, words: stri
     progress.stop();
   }
   result.machine = describeBenchMachine(onCpu ? undefined : Number(device.split(':')[1] ?? 0));
+  // Before anything is printed: a failure is the only JSON document then.
+  const written = options.out === undefined ? undefined : writeResult(result, options.out);
   if (terminal.settings.json) terminal.document(result);
   terminal.print(`${result.description}, ${dtype}; in this run ${describeRoof(result.roof)}\n`);
   terminal.print(table([columns, ...result.measurements.map(rowOf)], '<<>>>>>>>>'));
-  if (options.out !== undefined) terminal.print(`\n${writeResult(result, options.out)}.{json,md}`);
+  if (written !== undefined) terminal.print(`\n${written}.{json,md}`);
   return result.failures.length > 0 ? exitCodes.failure : exitCodes.success;
+}
+
+/** Makes the folder of --out, so that one that cannot be written into shows before anything is measured. */
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    throw fileError(`--out: "${folder}" cannot be written into`, error);
+  }
 }
 
 /** The cases that a device can run in a type. */

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { SiglipError } from '../../errors.js';
 import { defaultModelTemplate } from '../../model/default-model.js';
@@ -7,7 +6,7 @@ import { averageGroups, checkTemplates, labelTexts } from '../../model/prompts.j
 import type { Classification, Siglip2 } from '../../model/siglip2.js';
 import { exitCodes, UsageError } from '../errors.js';
 import { embedFiles, imageFile, requireFinite } from '../images.js';
-import { imageLimits, loadModel, usesPackagedModel } from '../model.js';
+import { imageLimits, isPackagedModel, loadModel } from '../model.js';
 import {
   addCommonOptions,
   addImageOptions,
@@ -21,6 +20,7 @@ import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
 import { bar, percent, table } from '../table.js';
 import { printable, showsUnicode, type Terminal } from '../terminal.js';
+import { readTextFile } from '../text-file.js';
 
 interface ClassifyOptions extends CommonOptions, ImageOptions {
   labels?: string;
@@ -67,10 +67,11 @@ Exits with 1 when an image could not be read; the others are classified.`,
 
 async function classifyCommand(context: Context, options: ClassifyOptions, operands: string[]): Promise<number> {
   const { terminal, signal } = context;
-  const templates = checkTemplates(options.template ?? (usesPackagedModel(options) ? defaultModelTemplate : undefined));
+  const given = options.template && checkTemplates(options.template);
   const labels = await readLabels(options);
   const { top = labels.length } = options;
-  const { model, summary } = await loadModel(context, ['vision', 'text']);
+  const { model, folder, summary } = await loadModel(context, ['vision', 'text']);
+  const templates = given ?? checkTemplates((await isPackagedModel(folder)) ? defaultModelTemplate : undefined);
   const texts = averageGroups(await model.embedTexts(labelTexts(labels, templates), { signal }), templates.length);
   const problem = requireFinite(texts.data);
   if (problem.error !== undefined)
@@ -105,7 +106,7 @@ async function classifyCommand(context: Context, options: ClassifyOptions, opera
 
 async function readLabels({ labels, labelsFile }: ClassifyOptions): Promise<string[]> {
   const listed = labels?.split(',') ?? [];
-  const lines = labelsFile === undefined ? [] : (await readFile(labelsFile, 'utf8')).replace(/^\ufeff/, '').split('\n');
+  const lines = labelsFile === undefined ? [] : (await readTextFile('--labels-file', labelsFile)).split('\n');
   const all = [...listed, ...lines].map((label) => label.trim()).filter((label) => label !== '');
   if (all.length === 0)
     throw new UsageError(

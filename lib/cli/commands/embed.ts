@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { SiglipError } from '../../errors.js';
 import type { Siglip2 } from '../../model/siglip2.js';
@@ -20,6 +19,7 @@ import { Progress } from '../progress.js';
 import { type Context, runs } from '../run.js';
 import { count, duration, plural } from '../table.js';
 import { printable, type Terminal } from '../terminal.js';
+import { readTextFile } from '../text-file.js';
 
 interface EmbedOptions extends CommonOptions, ImageOptions {
   out: string;
@@ -123,7 +123,7 @@ async function readInput(options: EmbedOptions, operands: string[]): Promise<Inp
 
 /** The lines of a file, empty ones included, so that row numbers are line numbers. */
 async function readLines(file: string): Promise<string[]> {
-  const content = (await readFile(file, 'utf8')).replace(/^\ufeff/, '').replace(/\r?\n$/, '');
+  const content = (await readTextFile('--texts', file)).replace(/\r?\n$/, '');
   return content === '' ? [] : content.split(/\r?\n/);
 }
 

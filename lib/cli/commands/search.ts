@@ -95,7 +95,7 @@ export function addSearch(program: Command): void {
     'after',
     `
 Examples:
-  siglip2 search "something to eat" "wütender Hund" --in emoji
+  siglip2 search "angry face" "rocket" --in emoji
   siglip2 embed photos --recursive --out photos.npy --model ${exampleModel}
   siglip2 search "a dog on a beach" --in photos.npy --model ${exampleModel}
   siglip2 search --image holiday.jpg --in photos.npy --top 10 --model ${exampleModel}

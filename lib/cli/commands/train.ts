@@ -7,7 +7,7 @@ import { exitCodes, UsageError } from '../errors.js';
 import { addDeviceOptions, addHubOptions, type CommonOptions, integer } from '../options.js';
 import { type Context, runs } from '../run.js';
 import { bytes, count, duration, percent, plural, table } from '../table.js';
-import { printable, type Terminal } from '../terminal.js';
+import { printable, shellWord, type Terminal } from '../terminal.js';
 import { TrainConfig } from '../train/config.js';
 import { describeTraining } from '../train/description.js';
 import { Evaluator } from '../train/evaluator.js';
@@ -64,7 +64,8 @@ async function trainCommand(context: Context, options: TrainOptions, operands: s
     );
   await config.settings(Number.MAX_SAFE_INTEGER);
   const folder = new RunFolder(location);
-  const resumption = `siglip2 train ${file}${options.out === undefined ? '' : ` --out ${options.out}`} --resume`;
+  const named = options.out === undefined ? '' : ` --out ${shellWord(options.out)}`;
+  const resumption = `siglip2 train ${shellWord(file)}${named} --resume`;
   if (options.resume) await folder.requireTraining();
   else await folder.requireFree(file, resumption);
   return folder.alone(terminal, signal, async () => {

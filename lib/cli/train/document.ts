@@ -89,7 +89,7 @@ export class ConfigDocument {
 
   /** What an alias stands for; other nodes are returned as they are. */
   resolve(node: unknown): Node | undefined {
-    return (isAlias(node) ? node.resolve(this.document) : node) as Node | undefined;
+    return (isAlias(node) ? node.resolve(this.document) : (node ?? undefined)) as Node | undefined;
   }
 
   /** A mistake at a key, or at the nearest one above it that is written in the file. */

@@ -22,7 +22,8 @@ export class Reader {
   }
 
   unexpected(way: Way, expected: string, node: Node | undefined): undefined {
-    return this.wrong(way, `expected ${expected}, got ${describeNode(node)}`);
+    const got = way.length === 0 && node === undefined ? 'an empty file' : describeNode(node);
+    return this.wrong(way, `expected ${expected}, got ${got}`);
   }
 }
 
