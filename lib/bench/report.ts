@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { BenchDType } from './case.js';
 import type { BenchMachine } from './machine.js';
@@ -98,8 +98,13 @@ export function writeResult(result: BenchResult, folder: string): string {
     ['md', toMarkdown(result)],
   ] as const) {
     const temporary = `${base}.${end}.${process.pid}`;
-    writeFileSync(temporary, text);
-    renameSync(temporary, `${base}.${end}`);
+    try {
+      writeFileSync(temporary, text);
+      renameSync(temporary, `${base}.${end}`);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
   }
   return base;
 }

@@ -6,6 +6,13 @@ import { SiglipError } from '../../lib/errors.js';
 
 const read = (text: string, file = 'dir/run.yaml'): TrainConfig => TrainConfig.of(ConfigDocument.parse(text, file));
 
+it('says which file cannot be read', async () => {
+  await expect(ConfigDocument.read('.')).rejects.toMatchObject({
+    code: 'EISDIR',
+    message: 'the configuration "." cannot be read: it is a folder',
+  });
+});
+
 const good = `model:
   checkpoint: base
 data:

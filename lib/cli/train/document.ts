@@ -13,6 +13,7 @@ import {
 } from 'yaml';
 import { describe } from '../../arguments.js';
 import { SiglipError } from '../../errors.js';
+import { fileError } from '../errors.js';
 
 /** Where a value is in the file: keys and indices from the top. */
 export type Way = readonly (string | number)[];
@@ -55,10 +56,13 @@ export class ConfigDocument {
 
   /**
    * Reads a file.
-   * @throws SiglipError ERR_SIGLIP_CONFIG for one that is not UTF-8 or not YAML, with every place
+   * @throws SiglipError ERR_SIGLIP_CONFIG for one that is not UTF-8 or not YAML, with every place; the system's error, with
+   *   the file's name, when it cannot be read
    */
   static async read(file: string): Promise<ConfigDocument> {
-    const bytes = await readFile(file);
+    const bytes = await readFile(file).catch((error) => {
+      throw fileError(`the configuration "${file}" cannot be read`, error);
+    });
     let text: string;
     try {
       text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
