@@ -355,6 +355,31 @@ describe('a folder', () => {
     });
   });
 
+  it('that comes to hold a training while a start waits for its turn is left alone', async () => {
+    const { folder, run } = newFolder();
+    const race = path.join(folder, 'race.mjs');
+    // Another process trains between the first look at the folder and the lock.
+    writeFileSync(
+      race,
+      `import { cpSync } from 'node:fs';
+      import promises from 'node:fs/promises';
+      import { syncBuiltinESMExports } from 'node:module';
+      const { open } = promises;
+      let raced = false;
+      promises.open = async (file, ...rest) => {
+        if (!raced && String(file).endsWith('.lock')) {
+          raced = true;
+          cpSync(${JSON.stringify(straight)}, ${JSON.stringify(run)}, { recursive: true });
+        }
+        return open(file, ...rest);
+      };
+      syncBuiltinESMExports();`,
+    );
+    const result = await train(folder, ['--out', 'run'], { env: { NODE_OPTIONS: `--import ${race}` } });
+    expect(result).toMatchObject({ code: 2, stderr: expect.stringContaining('run already holds a training') });
+    expectWhole(run);
+  });
+
   it('with files of the same names is left alone', async () => {
     const { folder, run } = newFolder();
     writeFiles(run, { 'config.yaml': 'mine' });

@@ -65,9 +65,11 @@ async function trainCommand(context: Context, options: TrainOptions, operands: s
   await config.settings(Number.MAX_SAFE_INTEGER);
   const folder = new RunFolder(location);
   const resumption = `siglip2 train ${file}${options.out === undefined ? '' : ` --out ${options.out}`} --resume`;
-  if (options.resume) await folder.requireTraining();
-  else await folder.requireFree(file, resumption);
+  const check = (): Promise<void> => (options.resume ? folder.requireTraining() : folder.requireFree(file, resumption));
+  await check();
   return folder.alone(terminal, signal, async () => {
+    // Once more: while this process waited for its turn, another one may have trained here.
+    await check();
     await folder.tidy();
     const start = await (options.resume ? resume(config, context, folder) : begin(config, context));
     using trainer = start.trainer;
