@@ -70,8 +70,9 @@ const metadataKey = 'siglip2_training';
 const formatVersion = 1;
 const touchedRows = 'touched_rows';
 const tokenTable = 'text_model.embeddings.token_embedding.weight';
-/** What an interrupted save leaves. A training has its folder to itself, so nobody else is writing them. */
-const leftovers = /^\.(training_state|model(-\d{5,}-of-\d{5,})?)\.safetensors\.[0-9a-f]{12}\.new$/;
+/** What an interrupted save leaves, its small files included. A training has its folder to itself: nobody else writes. */
+const leftovers =
+  /^\.((training_state|model(-\d{5,}-of-\d{5,})?)\.safetensors|[\w.-]+\.(json|model))\.[0-9a-f]{12}\.(new|old)$/;
 
 /** The tensors of a part have names of their own; see native/train/parameter_store.cc. */
 const partNames = {

@@ -380,6 +380,42 @@ describe('a folder', () => {
     expectWhole(run);
   });
 
+  it('whose checkpoint is a model of somebody else is left alone', async () => {
+    const { folder } = newFolder(config.replace(`model: ${checkpoint}`, 'model: ./checkpoint'));
+    const model = path.join(folder, 'checkpoint');
+    cpSync(checkpoint, model, { recursive: true });
+    const before = readFileSync(path.join(model, 'model.safetensors'));
+    const result = await train(folder, ['--out', '.']);
+    expect(result).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('. already holds checkpoint, which is not of a training'),
+    });
+    expect(readdirSync(model).sort()).toEqual(readdirSync(checkpoint).sort());
+    expect(readFileSync(path.join(model, 'model.safetensors')).equals(before)).toBe(true);
+  });
+
+  it('where a start was ended during its first save is started in again; only what that left is removed', async () => {
+    const { folder, run } = newFolder(tinyConfig);
+    cpSync(checkpoint, path.join(run, 'checkpoint'), { recursive: true });
+    writeFiles(run, {
+      'checkpoint/.training_state.safetensors.0123456789ab.new': '',
+      'checkpoint/.tokenizer.json.0123456789ab.new': '',
+      'checkpoint/.config.json.0123456789ab.old': '',
+      'checkpoint/.model.safetensors.index.json.0123456789ab.new': '',
+      'average.unfinished/config.json': '',
+      'article.unfinished/text': '',
+    });
+    expect(await train(folder, ['--out', 'run', '--steps', '1'])).toMatchObject({ code: 0 });
+    writeFiles(run, { 'snapshots/step-00000001.unfinished/config.json': '', 'snapshots/notes.unfinished': '' });
+    expect(await train(folder, ['--out', 'run', '--steps', '2', '--resume'])).toMatchObject({ code: 0 });
+    const left = readdirSync(run, { recursive: true, encoding: 'utf8' });
+    expect(left.filter((name) => /unfinished|\.new$|\.old$/.test(name)).sort()).toEqual([
+      'article.unfinished',
+      path.join('article.unfinished', 'text'),
+      path.join('snapshots', 'notes.unfinished'),
+    ]);
+  });
+
   it('with files of the same names is left alone', async () => {
     const { folder, run } = newFolder();
     writeFiles(run, { 'config.yaml': 'mine' });

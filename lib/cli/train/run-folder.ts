@@ -12,10 +12,14 @@ import type { Terminal } from '../terminal.js';
 const lockPatienceMs = 40_000;
 
 const stateFile = 'training_state.safetensors';
+/** A checkpoint's state while it is being saved: written before anything else is put in place, and put in place last. */
+const unplacedState = /^\.training_state\.safetensors\.[0-9a-f]{12}\.new$/;
 
-/** Temporary files of this package that were not put in place, and snapshots that were not completed. */
+/** Temporary files of this package that were not put in place, and models that were not completed. */
 const leftovers = /^\.(metrics\.jsonl|report\.html|config\.(yaml|json))\.[0-9a-f]{12}\.(new|old)$/;
 const unfinished = '.unfinished';
+const leftModel = /^average\.unfinished$/;
+const leftSnapshot = /^step-\d+\.unfinished$/;
 
 /** Where everything of a training is. */
 export class RunFolder {
@@ -89,6 +93,16 @@ export class RunFolder {
     for (const name of ['metrics.jsonl', 'report.html', 'snapshots', 'average', path.basename(own.copy)])
       if ((own.same === false || name !== path.basename(own.copy)) && (await exists(path.join(this.folder, name))))
         throw new UsageError(`${this.name} already holds ${name}`, 'name another folder with --out');
+    // A model of the user's would be overwritten. What a start that was ended during its first save has left is not one.
+    const saved = await readdir(this.checkpoint).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    if (saved.length > 0 && !saved.some((name) => unplacedState.test(name)))
+      throw new UsageError(
+        `${this.name} already holds checkpoint, which is not of a training`,
+        'name another folder with --out',
+      );
   }
 
   /** Requires a saved training. */
@@ -100,11 +114,11 @@ export class RunFolder {
   /** Removes what an interrupted run has left half done. */
   async tidy(): Promise<void> {
     for (const name of await readdir(this.folder))
-      if (leftovers.test(name)) await rm(path.join(this.folder, name), { force: true });
+      if (leftovers.test(name) || leftModel.test(name))
+        await rm(path.join(this.folder, name), { recursive: true, force: true });
     const snapshots = path.join(this.folder, 'snapshots');
-    for (const folder of [this.folder, snapshots])
-      for (const name of await readdir(folder).catch(() => []))
-        if (name.endsWith(unfinished)) await rm(path.join(folder, name), { recursive: true, force: true });
+    for (const name of await readdir(snapshots).catch(() => []))
+      if (leftSnapshot.test(name)) await rm(path.join(snapshots, name), { recursive: true, force: true });
   }
 
   /** Puts a copy of the configuration beside what comes of it, unless it lies there already. */
