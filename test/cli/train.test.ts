@@ -330,6 +330,29 @@ describe('an interrupted training', () => {
     expectWhole(run);
   });
 
+  it('by a step that fails saves what came before, and not the step that waited behind', async () => {
+    const { folder, run } = newFolder(config.replace('everySteps: 3', 'everySteps: 100'));
+    const broken = path.join(folder, 'broken.cjs');
+    // The third step fails when the fourth has long been asked for.
+    writeFileSync(
+      broken,
+      `const addon = require(${JSON.stringify(path.resolve('build/Release/siglip2.node'))});
+      const { trainerStep } = addon;
+      let steps = 0;
+      addon.trainerStep = (...operands) =>
+        ++steps === 3
+          ? new Promise((_, reject) => setTimeout(() => reject(new Error('the device is gone')), 1000))
+          : trainerStep(...operands);`,
+    );
+    const env = { NODE_OPTIONS: `--require ${broken}` };
+    const result = await train(folder, ['--out', 'run'], { env });
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining('the device is gone') });
+    expect(stepsOf(run)).toEqual([1, 2]);
+    expect(savedStep(run)).toBe(2);
+    await train(folder, ['--out', 'run', '--resume']);
+    expectWhole(run);
+  });
+
   it('saves what it has when its data fail', async () => {
     const { folder, run } = newFolder();
     await train(folder, ['--out', 'run', '--steps', '4']);

@@ -44,6 +44,8 @@ export interface TrainingParts {
 interface Pending {
   batch: Batch;
   metrics: Promise<StepMetrics>;
+  /** Calls it off. */
+  controller: AbortController;
 }
 
 const defaultMinutes = 10;
@@ -71,6 +73,8 @@ export class Training {
   #computing = false;
   /** Of the step that waits for the one that is computed. */
   #waiting: AbortController | undefined;
+  /** Whether a step has failed, so that none may follow it. */
+  #stepFailed = false;
   #progress: Progress | undefined;
   /** Smoothed seconds that an example takes, everything between two steps included. */
   #secondsPerExample: number | undefined;
@@ -147,7 +151,12 @@ export class Training {
         const goesOn = step < this.#last && !this.#pausesAfter(step);
         const next = goesOn ? this.#begin(source) : undefined;
         next?.catch(() => undefined);
-        if (!(await this.#finish(current))) break;
+        try {
+          if (!(await this.#finish(current))) break;
+        } catch (error) {
+          await this.#callOff(next);
+          throw error;
+        }
         if (!goesOn) await this.#pause();
         current =
           next !== undefined ? await next : trainer.stepsTaken < this.#last ? await this.#begin(source) : undefined;
@@ -170,7 +179,7 @@ export class Training {
       throw error;
     }
     if (next.done) this.#dataEnded = true;
-    if (next.done || signal.aborted) return undefined;
+    if (next.done || signal.aborted || this.#stepFailed) return undefined;
     const batch = next.value;
     const { images, texts, positives, maxPatches } = batch;
     const controller = new AbortController();
@@ -186,7 +195,15 @@ export class Training {
     );
     // Its failure is reported when its turn comes; until then it must not count as unhandled.
     metrics.catch(() => undefined);
-    return { batch, metrics };
+    return { batch, metrics, controller };
+  }
+
+  /** Keeps the step that follows a failed one from being taken. Once it has been taken all the same, it counts. */
+  async #callOff(next: Promise<Pending | undefined> | undefined): Promise<void> {
+    this.#stepFailed = true;
+    const pending = await next?.catch(() => undefined);
+    pending?.controller.abort();
+    if (pending !== undefined) await this.#finish(pending).catch(() => undefined);
   }
 
   /** Waits for a step and notes what it did; false when it was called off before it began. */
