@@ -186,6 +186,13 @@ describe('a training', () => {
     );
   });
 
+  it('cuts a last batch that is smaller than its number of micro-batches into single examples', async () => {
+    const { folder, run } = newFolder(tinyConfig.replace('steps: 12', 'epochs: 1\n  microBatches: 4'));
+    const result = await train(folder, ['--out', 'run', '--json']);
+    expect(documentOf(result)).toMatchObject({ status: 'finished', step: 6, examples: 22 });
+    expect(metricsOf(run).at(-1)).toMatchObject({ examples: 2 });
+  });
+
   it('goes on when gradients are not finite, and says so', async () => {
     const text = tinyConfig
       .replace('learningRate: 1e-3', 'learningRate: 1e30')
@@ -500,7 +507,12 @@ describe('a mistake', () => {
       'folder: clases',
       'evaluation.zeroShot.folder: there is no folder',
     ],
-    ['in micro-batches', 'steps: 12', 'steps: 12\n  microBatches: 5', 'ERR_SIGLIP_SHAPE'],
+    [
+      'in micro-batches',
+      'steps: 12',
+      'steps: 12\n  microBatches: 5',
+      'config.yaml:9:17: training.microBatches: expected at most 4, the examples of a batch, got 5',
+    ],
   ])('%s is named before anything is trained', async (_, from, to, ...expected) => {
     expect(config).toContain(from);
     const { folder, run } = newFolder(config.replace(from, to));
