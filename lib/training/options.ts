@@ -168,7 +168,8 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
     optimizer: checkOptimizer(checked.optimizer),
     schedule: checkSchedule('options.schedule', checked.schedule ?? { name: 'constant' }),
     microBatchSize,
-    microBatches,
+    // One is the same as none, and saved alike.
+    microBatches: microBatches === 1 ? undefined : microBatches,
     checkpointing,
     seed: requireInteger('options.seed', checked.seed ?? 0, 0),
     ema: ema === undefined ? undefined : { decay: boundedNumber('options.ema.decay', ema.decay, 0, 1) },

@@ -547,6 +547,19 @@ describe('a mistake', () => {
     expect(stepsOf(run)).toEqual(range(1, 14));
   });
 
+  it('in memory can be made up for: what no longer is in the configuration no longer counts', async () => {
+    const memoryOf = ({ stderr }: Outcome): string | undefined => /memory for the largest batch: .*/.exec(stderr)?.[0];
+    const { folder } = newFolder(
+      tinyConfig.replace('steps: 12', 'steps: 12\n  microBatchSize: 1\n  checkpointing: true'),
+    );
+    const small = await train(folder, ['--out', 'run', '--steps', '1']);
+    expect(memoryOf(small)).toBeDefined();
+    writeFileSync(path.join(folder, 'config.yaml'), tinyConfig);
+    const resumed = await train(folder, ['--out', 'run', '--resume', '--steps', '2']);
+    expect(memoryOf(small)).not.toBe(memoryOf(whole));
+    expect(memoryOf(resumed)).toBe(memoryOf(whole));
+  });
+
   it('of other data for a continued training is named', async () => {
     const { folder, run } = newFolder();
     cpSync(straight, run, { recursive: true });

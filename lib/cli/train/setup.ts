@@ -146,7 +146,9 @@ export function resumeTrainer(
     ...config.trainerOptions(steps),
     ...runOptions(context),
   };
-  const given = { device, dtype, threads, schedule, microBatchSize, microBatches, checkpointing };
+  // The file says how it runs: what is no longer in it is none, not what was saved.
+  const parts = microBatchSize === undefined ? { microBatches: microBatches ?? 1 } : { microBatchSize, microBatches };
+  const given = { device, dtype, threads, schedule, checkpointing: checkpointing ?? false, ...parts };
   const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   return withLabel(context, 'reading the saved training …', () =>
     config.naming(trainerArguments, () => Trainer.resume(folder, options)),
