@@ -41,18 +41,22 @@ function newFolder(text = config): { folder: string; run: string } {
   return { folder, run: path.join(folder, 'run') };
 }
 
-/** Sends a signal as soon as metrics.jsonl has this many lines. */
-function endAt(run: string, lines: number, signal: NodeJS.Signals): RunOptions {
+/** Does something to the process as soon as metrics.jsonl has this many lines. */
+function atLine(run: string, lines: number, act: (child: ChildProcess) => void): RunOptions {
   const onStart = (child: ChildProcess): void => {
     const file = path.join(run, 'metrics.jsonl');
     const timer = setInterval(() => {
       if (!existsSync(file) || readFileSync(file, 'utf8').split('\n').length <= lines) return;
       clearInterval(timer);
-      child.kill(signal);
+      act(child);
     }, 2);
     child.on('close', () => clearInterval(timer));
   };
   return { onStart };
+}
+
+function endAt(run: string, lines: number, signal: NodeJS.Signals): RunOptions {
+  return atLine(run, lines, (child) => child.kill(signal));
 }
 
 // The training without interruption, which every interrupted one must equal.
@@ -358,6 +362,26 @@ describe('an interrupted training', () => {
     expect(savedStep(run)).toBe(2);
     await train(folder, ['--out', 'run', '--resume']);
     expectWhole(run);
+  });
+
+  it('by a pause in which another process took it over writes nothing more', async () => {
+    const { folder, run } = newFolder(tinyConfig.replace('everySteps: 3', 'everySteps: 100'));
+    const other = JSON.stringify({ host: 'another machine', pid: 1, nonce: 'other' });
+    const lock = path.join(run, '.lock');
+    const takeOver = atLine(run, 2, (child) => {
+      child.kill('SIGSTOP');
+      writeFileSync(lock, other);
+      child.kill('SIGCONT');
+    });
+    const result = await train(folder, ['--out', 'run'], takeOver);
+    expect(result).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('another process took it over while this one stood still'),
+    });
+    expect(savedStep(run)).toBe(0);
+    expect(stepsOf(run).length).toBeLessThan(12);
+    expect(existsSync(path.join(run, 'report.html'))).toBe(false);
+    expect(readFileSync(lock, 'utf8')).toBe(other);
   });
 
   it('saves what it has when its data fail', async () => {

@@ -50,8 +50,8 @@ SIGINT (Ctrl-C) and SIGTERM end the run after the present step and save; a secon
   runs(command, trainCommand);
 }
 
-async function trainCommand(context: Context, options: TrainOptions, operands: string[]): Promise<number> {
-  const { terminal, signal } = context;
+async function trainCommand(command: Context, options: TrainOptions, operands: string[]): Promise<number> {
+  const { terminal, signal } = command;
   const file = operands[0] as string;
   if (options.device !== undefined) resolveDevice('options.device', options.device);
   const config = await TrainConfig.read(file);
@@ -67,7 +67,8 @@ async function trainCommand(context: Context, options: TrainOptions, operands: s
   const resumption = `siglip2 train ${file}${options.out === undefined ? '' : ` --out ${options.out}`} --resume`;
   const check = (): Promise<void> => (options.resume ? folder.requireTraining() : folder.requireFree(file, resumption));
   await check();
-  return folder.alone(terminal, signal, async () => {
+  return folder.alone(terminal, signal, async (ending) => {
+    const context = { ...command, signal: ending };
     // Once more: while this process waited for its turn, another one may have trained here.
     await check();
     await folder.tidy();

@@ -6,7 +6,7 @@ import { Progress } from '../progress.js';
 import type { Context } from '../run.js';
 import type { TrainConfig } from './config.js';
 import type { Evaluator } from './evaluator.js';
-import type { MetricsLog } from './metrics.js';
+import type { MetricsLine, MetricsLog } from './metrics.js';
 import type { RunFolder } from './run-folder.js';
 import { shortNumber } from './scale.js';
 import { batchOptions, tokensOf } from './setup.js';
@@ -58,6 +58,7 @@ export async function saveState(
   position: DatasetPosition,
 ): Promise<void> {
   const state: SavedState = { version: 1, computed, position };
+  await folder.requireOwn();
   await trainer.save(folder.checkpoint, { state: state as unknown as JsonValue });
 }
 
@@ -99,11 +100,11 @@ export class Training {
    * when something fails, as long as saving works.
    */
   async run(): Promise<Status> {
-    const { context, trainer, total, report } = this.parts;
+    const { context, trainer, total, report, folder } = this.parts;
     const { terminal, signal } = context;
     const stop = (): void => {
       this.#waiting?.abort(signal.reason);
-      terminal.notice('finishing the step and saving; a second signal ends at once');
+      if (!folder.wasLost) terminal.notice('finishing the step and saving; a second signal ends at once');
     };
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
@@ -208,7 +209,7 @@ export class Training {
 
   /** Waits for a step and notes what it did; false when it was called off before it began. */
   async #finish({ batch, metrics: promise }: Pending): Promise<boolean> {
-    const { context, log, trainer } = this.parts;
+    const { context, trainer } = this.parts;
     let metrics: StepMetrics;
     this.#computing = true;
     try {
@@ -223,7 +224,7 @@ export class Training {
     this.#position = batch.position;
     const examples = batch.images.length;
     const tokens = tokensOf(trainer.model.config, batch);
-    await this.#store(() => log.add({ kind: 'step', ...metrics, examples, tokens, ...this.#clock() }));
+    await this.#log({ kind: 'step', ...metrics, examples, tokens, ...this.#clock() });
     const { step, loss, learningRate, skippedSteps } = metrics;
     this.#progress?.update(
       step,
@@ -292,6 +293,14 @@ export class Training {
     this.#savedAt = performance.now();
   }
 
+  async #log(line: MetricsLine): Promise<void> {
+    const { folder, log } = this.parts;
+    await this.#store(async () => {
+      await folder.requireOwn();
+      await log.add(line);
+    });
+  }
+
   async #store(write: () => Promise<void>): Promise<void> {
     try {
       await write();
@@ -309,7 +318,7 @@ export class Training {
     shown?.hide();
     try {
       const results = await evaluator.run(trainer.model, context);
-      await log.add({ kind: 'evaluation', step, ...results, ...this.#clock() });
+      await this.#log({ kind: 'evaluation', step, ...results, ...this.#clock() });
     } catch (error) {
       // An evaluation that was interrupted is made up for when the training goes on.
       if (!context.signal.aborted) throw error;
