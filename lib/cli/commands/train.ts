@@ -14,7 +14,14 @@ import { Evaluator } from '../train/evaluator.js';
 import { type History, MetricsLog } from '../train/metrics.js';
 import { reportPage } from '../train/report.js';
 import { RunFolder } from '../train/run-folder.js';
-import { createTrainer, largestMemory, openTrainingData, resumeTrainer, totalSteps } from '../train/setup.js';
+import {
+  createTrainer,
+  largestMemory,
+  openTrainingData,
+  resumeTrainer,
+  totalSteps,
+  trainingBatches,
+} from '../train/setup.js';
 import { type SavedState, type Status, saveState, Training } from '../train/training.js';
 
 interface TrainOptions extends CommonOptions {
@@ -153,6 +160,8 @@ interface Outcome {
 async function train(start: Start, { config, context, folder, stopAt }: Run): Promise<Outcome> {
   const { trainer, dataset, total, resumed } = start;
   const { terminal } = context;
+  // Nothing is read yet, but mistakes in the data's options show, before anything is computed or saved for them.
+  await trainingBatches(config, trainer.model.config, dataset, context.signal);
   const memory = await largestMemory(config, trainer);
   if (!terminal.settings.quiet) terminal.error(memoryLine(memory));
   const step = trainer.stepsTaken;

@@ -1,6 +1,6 @@
 /** The loop of a training: steps, their metrics, and everything that is saved on the way. */
 import { SiglipError } from '../../errors.js';
-import { type Batch, batches, type Dataset, type DatasetPosition } from '../../training/data/index.js';
+import type { Batch, Dataset, DatasetPosition } from '../../training/data/index.js';
 import type { JsonValue, StepMetrics, Trainer } from '../../training/index.js';
 import { Progress } from '../progress.js';
 import type { Context } from '../run.js';
@@ -9,7 +9,7 @@ import type { Evaluator } from './evaluator.js';
 import type { MetricsLine, MetricsLog } from './metrics.js';
 import type { RunFolder } from './run-folder.js';
 import { shortNumber } from './scale.js';
-import { batchOptions, tokensOf } from './setup.js';
+import { tokensOf, trainingBatches } from './setup.js';
 
 /** What is kept with a checkpoint. */
 export interface SavedState {
@@ -140,10 +140,7 @@ export class Training {
   async #steps(): Promise<void> {
     const { config, dataset, trainer, context } = this.parts;
     if (trainer.stepsTaken >= this.#last) return;
-    const options = batchOptions(config, trainer.model.config, context.signal);
-    const source = await config.naming({ options: ['data'], 'options.naflex': ['data'] }, () =>
-      batches(dataset, options),
-    );
+    const source = await trainingBatches(config, trainer.model.config, dataset, context.signal);
     try {
       let current = await this.#begin(source);
       while (current !== undefined) {
