@@ -1,11 +1,11 @@
 /** `siglip2 train` and its data: mistakes in how they are read, and what is at their end. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkpoint, type Outcome, siglip2 } from '../support/command-line.js';
+import { checkpoint, documentOf, type Outcome, siglip2 } from '../support/command-line.js';
 import { temporaryFolder } from '../support/folders.js';
 import { checkpointFolder } from '../support/golden.js';
-import { evaluationConfig, tinyConfig, trainFiles } from '../support/train-run.js';
+import { evaluationConfig, metricsOf, tinyConfig, trainFiles } from '../support/train-run.js';
 
 const config = `${tinyConfig}${evaluationConfig.replaceAll(', maxPatches: 4', '')}`;
 const train = (folder: string, ...options: string[]): Promise<Outcome> =>
@@ -46,4 +46,28 @@ describe('a mistake in the data', () => {
     expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining(expected) });
     expect(existsSync(path.join(folder, 'run', 'checkpoint'))).toBe(false);
   });
+});
+
+it('examples that are skipped after the last batch are counted', async () => {
+  const text = tinyConfig.replace('steps: 12', 'epochs: 1').replace('batchSize: 4', 'batchSize: 4\n  shuffle: false');
+  const folder = temporaryFolder(trainFiles(text));
+  for (const name of ['20.png', '21.png']) writeFileSync(path.join(folder, 'pictures', name), 'no picture');
+  const result = await train(folder, '--json');
+  expect(documentOf(result)).toMatchObject({ status: 'finished', step: 5, examples: 20, skippedExamples: 2 });
+});
+
+it('what a run was ended before, after its last step, is made up for when the training goes on', async () => {
+  const folder = temporaryFolder(trainFiles(`${tinyConfig}  snapshotEverySteps: 4\n${evaluationConfig}`));
+  const run = path.join(folder, 'run');
+  await train(folder, '--steps', '4');
+  // As if it had been killed after saving.
+  const metrics = path.join(run, 'metrics.jsonl');
+  const steps = readFileSync(metrics, 'utf8').replace(/^\{"kind":"evaluation".*\n/m, '');
+  writeFileSync(metrics, steps);
+  rmSync(path.join(run, 'snapshots'), { recursive: true });
+  expect(await train(folder, '--resume', '--steps', '8')).toMatchObject({ code: 0 });
+  const kinds = metricsOf(run).map(({ kind, step }) => `${kind} ${step}`);
+  expect(kinds.slice(3, 6)).toEqual(['step 4', 'evaluation 4', 'step 5']);
+  expect(kinds.filter((kind) => kind.startsWith('evaluation'))).toEqual(['evaluation 4', 'evaluation 8']);
+  expect(readdirSync(path.join(run, 'snapshots'))).toEqual(['step-00000004', 'step-00000008']);
 });

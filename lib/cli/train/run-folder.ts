@@ -106,6 +106,11 @@ export class RunFolder {
     );
   }
 
+  /** Whether something of a name is here. */
+  async holds(name: string): Promise<boolean> {
+    return exists(path.join(this.folder, name));
+  }
+
   /** Whether a training was saved here. */
   async holdsTraining(): Promise<boolean> {
     return exists(path.join(this.checkpoint, stateFile));

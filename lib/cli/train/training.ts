@@ -50,6 +50,8 @@ interface Pending {
 
 const defaultMinutes = 10;
 
+const snapshotName = (step: number): string => `snapshots/step-${String(step).padStart(8, '0')}`;
+
 /** Saves a trainer with what continuing it needs. */
 export async function saveState(
   trainer: Trainer,
@@ -139,6 +141,7 @@ export class Training {
 
   async #steps(): Promise<void> {
     const { config, dataset, trainer, context } = this.parts;
+    await this.#makeUp();
     if (trainer.stepsTaken >= this.#last) return;
     const source = await trainingBatches(config, trainer.model.config, dataset, context.signal);
     try {
@@ -158,6 +161,8 @@ export class Training {
         if (!goesOn) await this.#pause();
         current =
           next !== undefined ? await next : trainer.stepsTaken < this.#last ? await this.#begin(source) : undefined;
+        // What was skipped after the last batch belongs to none.
+        if (current === undefined && this.#dataEnded) this.#position = dataset.position();
       }
     } finally {
       await source.return();
@@ -266,16 +271,24 @@ export class Training {
     return save || evaluate || snapshot;
   }
 
+  /** What an earlier run was to do after its last step and did not come to: it was ended between saving and this. */
+  async #makeUp(): Promise<void> {
+    const { trainer, folder } = this.parts;
+    const step = trainer.stepsTaken;
+    if (step === 0) return;
+    const { evaluate, snapshot } = this.#due(step);
+    if (snapshot && !(await folder.holds(snapshotName(step))))
+      await folder.replaceFolder(snapshotName(step), (target) => trainer.saveModel(target));
+    if (evaluate) await this.#evaluate();
+  }
+
   /** Everything that is done between two steps now and then. An evaluation comes after the save that it could cost. */
   async #pause(): Promise<void> {
     const { trainer, folder, report, context } = this.parts;
     const step = trainer.stepsTaken;
     const { save, evaluate, snapshot } = this.#due(step);
     if (save || evaluate) await this.#save();
-    if (snapshot) {
-      const name = `snapshots/step-${String(step).padStart(8, '0')}`;
-      await folder.replaceFolder(name, (target) => trainer.saveModel(target));
-    }
+    if (snapshot) await folder.replaceFolder(snapshotName(step), (target) => trainer.saveModel(target));
     if (evaluate && !context.signal.aborted) await this.#evaluate();
     if (save || evaluate) await report('running');
   }
