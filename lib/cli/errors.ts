@@ -81,9 +81,12 @@ const flags: Record<string, string> = {
 
 /** A library's message in the words of the command line. */
 export function inFlags(message: string): string {
-  return message
-    .replace(/^(repository|options\.\w+)(?=:)/, (name) => flags[name] ?? flags[name.slice('options.'.length)] ?? name)
-    .replace(/\b(maxPixels|maxPatches|batchSize|cacheDir)\b/g, (name) => flags[name] as string);
+  return (
+    message
+      .replace(/^(repository|options\.\w+)(?=:)/, (name) => flags[name] ?? flags[name.slice('options.'.length)] ?? name)
+      // Not within a longer name, such as that of a key of a configuration.
+      .replace(/(?<![\w.])(maxPixels|maxPatches|batchSize|cacheDir)\b/g, (name) => flags[name] as string)
+  );
 }
 
 /** Node's "ENOENT: no such file or directory, stat 'path'" without code, call and path. */

@@ -3,8 +3,9 @@
  *
  * Node has no `flock`, so the lock is a file created exclusively, which also holds on network file systems. Its owner
  * touches it while it works. Whoever waits takes it over when the owner is a dead process of this machine, or when it has
- * not been touched for a while by the waiter's own clock. The lock saves work; correctness does not hang on it: contents are
- * named by their hash, two writers put the same bytes at the same places, and the result is verified before it counts.
+ * not been touched for a while by the waiter's own clock. So an owner that stood still can find its lock taken over.
+ * Downloads need not care: contents are named by their hash, two writers put the same bytes at the same places, and the
+ * result is verified before it counts. Work that two must not do asks the {@link HeldLock} before it writes.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, readlink, rename, rm, stat, utimes } from 'node:fs/promises';
@@ -22,6 +23,20 @@ interface LockTimes {
   poll: number;
 }
 
+/** How a lock is taken. */
+interface LockOptions extends Partial<LockTimes> {
+  /** Never take it over from a living process of this machine, however long that has stood still. */
+  respectLiving?: boolean;
+}
+
+/** What an owner can know of its lock. */
+export interface HeldLock {
+  /** Fires when another owner is found in the lock, which is looked at with every heartbeat. */
+  readonly lost: AbortSignal;
+  /** Looks at once whether there is another owner in the lock. */
+  isLost(): Promise<boolean>;
+}
+
 const usualTimes: LockTimes = { heartbeat: 5_000, patience: 30_000, poll: 100 };
 
 /** Locks that this process holds. A lock with this process's number that is not among them is of an earlier life. */
@@ -37,20 +52,31 @@ interface Owner {
 export async function withLock<T>(
   file: string,
   signal: AbortSignal | undefined,
-  work: () => Promise<T>,
-  times: LockTimes = usualTimes,
+  work: (lock: HeldLock) => Promise<T>,
+  options: LockOptions = {},
 ): Promise<T> {
+  const settings = { ...usualTimes, respectLiving: false, ...options };
   await mkdir(path.dirname(file), { recursive: true });
   const owner: Owner = { host: await machine(), pid: process.pid, nonce: randomBytes(8).toString('hex') };
   held.add(owner.nonce);
   try {
-    await acquire(file, owner, signal, times);
-    const timer = setInterval(() => {
+    await acquire(file, owner, signal, settings);
+    const lost = new AbortController();
+    const isLost = async (): Promise<boolean> => {
+      // A lock that is gone, or cannot be read just now, has no other owner.
+      const nonce = (await readOwner(file))?.nonce ?? owner.nonce;
+      if (nonce !== owner.nonce && !lost.signal.aborted)
+        lost.abort(new Error(`${file} was taken over by another process`));
+      return lost.signal.aborted;
+    };
+    const timer = setInterval(async () => {
+      // The heartbeat of a lock that was lost would speak for its new owner.
+      if (await isLost()) return;
       const now = new Date();
-      utimes(file, now, now).catch(() => {});
-    }, times.heartbeat).unref();
+      await utimes(file, now, now).catch(() => {});
+    }, settings.heartbeat).unref();
     try {
-      return await work();
+      return await work({ lost: lost.signal, isLost });
     } finally {
       clearInterval(timer);
       // Only if nobody has taken it over in the meantime.
@@ -65,7 +91,7 @@ async function acquire(
   file: string,
   owner: Owner,
   signal: AbortSignal | undefined,
-  { patience, poll }: LockTimes,
+  { patience, poll, respectLiving }: Required<LockOptions>,
 ): Promise<void> {
   let seen: string | undefined;
   let since = 0;
@@ -80,7 +106,10 @@ async function acquire(
       seen = state;
       since = performance.now();
     }
-    if (isDead(current, owner) || performance.now() - since > patience) await remove(file, current);
+    const dead = isDead(current, owner);
+    const living = !dead && current?.host === owner.host;
+    const silent = performance.now() - since > patience;
+    if (dead || (silent && !(living && respectLiving))) await remove(file, current);
     else await pause(poll, signal);
   }
 }
@@ -133,8 +162,9 @@ async function remove(file: string, stale: Owner | undefined): Promise<void> {
   await rm(aside, { force: true });
 }
 
-/** Process numbers mean something on one machine and, in containers, in one process namespace. */
+/** Process numbers mean something on one machine until it starts anew and, in containers, in one process namespace. */
 async function machine(): Promise<string> {
   const namespace = await readlink('/proc/self/ns/pid').catch(() => '');
-  return `${hostname()} ${namespace}`;
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
+  return `${hostname()} ${namespace} ${boot.trim()}`;
 }

@@ -9,7 +9,6 @@ import {
   wrongType,
 } from '../arguments.js';
 import { type Device, type DType, resolveDevice, resolveDType, resolveThreads } from '../device.js';
-import { SiglipError } from '../errors.js';
 import type { Siglip2Config } from '../model/config.js';
 import { parameterShapes } from '../model/parameter-shapes.js';
 import type { NativeGradientPlan, NativeParameterSetting } from '../native.js';
@@ -69,7 +68,7 @@ export interface TrainerOptions {
    * images and m texts, ⌈m · microBatchSize / n⌉ texts go together.
    */
   microBatchSize?: number;
-  /** Instead of their size, how many micro-batches every batch is cut into. */
+  /** Instead of their size, how many micro-batches every batch is cut into; of fewer images than that, each is one. */
   microBatches?: number;
   /** Keep only the inputs of transformer blocks for the backward pass and compute the rest again: slower, smaller. */
   checkpointing?: boolean;
@@ -169,7 +168,8 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
     optimizer: checkOptimizer(checked.optimizer),
     schedule: checkSchedule('options.schedule', checked.schedule ?? { name: 'constant' }),
     microBatchSize,
-    microBatches,
+    // One is the same as none, and saved alike.
+    microBatches: microBatches === 1 ? undefined : microBatches,
     checkpointing,
     seed: requireInteger('options.seed', checked.seed ?? 0, 0),
     ema: ema === undefined ? undefined : { decay: boundedNumber('options.ema.decay', ema.decay, 0, 1) },
@@ -180,12 +180,7 @@ export function checkTrainerOptions(options: TrainerOptions | undefined): Traine
 /** How a batch of `examples` images is cut into micro-batches. */
 export function gradientPlan(settings: TrainerSettings, examples: number): NativeGradientPlan {
   const { microBatchSize, microBatches, checkpointing } = settings;
-  if (microBatches !== undefined && microBatches > examples)
-    throw new SiglipError(
-      'ERR_SIGLIP_SHAPE',
-      `batch: expected at least ${microBatches} examples, one for each of options.microBatches, got ${examples}`,
-      { details: { examples, microBatches } },
-    );
+  // At least one: the last batch of an epoch may have fewer images than it is to have parts.
   const microBatch = microBatches === undefined ? (microBatchSize ?? 0) : Math.ceil(examples / microBatches);
   return { microBatch, checkpointing };
 }

@@ -29,7 +29,10 @@ import type { Schedule } from './schedule.js';
 /** Anything that JSON can hold. */
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
 
-/** Options of `Trainer.resume`: what may differ from the training that was saved. */
+/**
+ * Options of `Trainer.resume`: what may differ from the training that was saved. What is left out, or `undefined`, is as it
+ * was there; `microBatches: 1` has a batch go through the towers as a whole again.
+ */
 export type ResumeOptions = Pick<
   TrainerOptions,
   'device' | 'dtype' | 'threads' | 'schedule' | 'microBatchSize' | 'microBatches' | 'checkpointing' | 'tokenizer'
@@ -70,8 +73,9 @@ const metadataKey = 'siglip2_training';
 const formatVersion = 1;
 const touchedRows = 'touched_rows';
 const tokenTable = 'text_model.embeddings.token_embedding.weight';
-/** What an interrupted save leaves. A training has its folder to itself, so nobody else is writing them. */
-const leftovers = /^\.(training_state|model(-\d{5,}-of-\d{5,})?)\.safetensors\.[0-9a-f]{12}\.new$/;
+/** What an interrupted save leaves, its small files included. A training has its folder to itself: nobody else writes. */
+const leftovers =
+  /^\.((training_state|model(-\d{5,}-of-\d{5,})?)\.safetensors|[\w.-]+\.(json|model))\.[0-9a-f]{12}\.(new|old)$/;
 
 /** The tensors of a part have names of their own; see native/train/parameter_store.cc. */
 const partNames = {
@@ -212,8 +216,9 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-/** The saved settings under those that the user gives now. */
-function savedSettings(where: string, saved: JsonObject, given: ResumeOptions): TrainerSettings {
+/** The saved settings under those that the user gives now; an option that is `undefined` is not given. */
+function savedSettings(where: string, saved: JsonObject, options: ResumeOptions): TrainerSettings {
+  const given: ResumeOptions = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   if (saved.schedule === null && given.schedule === undefined)
     throw new SiglipError(
       'ERR_SIGLIP_CONFIG',
@@ -221,13 +226,13 @@ function savedSettings(where: string, saved: JsonObject, given: ResumeOptions): 
     );
   const divided = given.microBatchSize !== undefined || given.microBatches !== undefined;
   const { microBatchSize, microBatches, ...rest } = saved;
-  const options = {
+  const merged = {
     ...rest,
     ...(divided ? {} : { microBatchSize, microBatches }),
     schedule: saved.schedule as Schedule,
     ...given,
   };
-  return checkTrainerOptions(options as TrainerOptions);
+  return checkTrainerOptions(merged as TrainerOptions);
 }
 
 function savedParameters(where: string, config: Siglip2Config, saved: JsonObject): NativeParameterSetting[] {

@@ -41,18 +41,22 @@ function newFolder(text = config): { folder: string; run: string } {
   return { folder, run: path.join(folder, 'run') };
 }
 
-/** Sends a signal as soon as metrics.jsonl has this many lines. */
-function endAt(run: string, lines: number, signal: NodeJS.Signals): RunOptions {
+/** Does something to the process as soon as metrics.jsonl has this many lines. */
+function atLine(run: string, lines: number, act: (child: ChildProcess) => void): RunOptions {
   const onStart = (child: ChildProcess): void => {
     const file = path.join(run, 'metrics.jsonl');
     const timer = setInterval(() => {
       if (!existsSync(file) || readFileSync(file, 'utf8').split('\n').length <= lines) return;
       clearInterval(timer);
-      child.kill(signal);
+      act(child);
     }, 2);
     child.on('close', () => clearInterval(timer));
   };
   return { onStart };
+}
+
+function endAt(run: string, lines: number, signal: NodeJS.Signals): RunOptions {
+  return atLine(run, lines, (child) => child.kill(signal));
 }
 
 // The training without interruption, which every interrupted one must equal.
@@ -184,6 +188,13 @@ describe('a training', () => {
     expect(readFileSync(path.join(run, 'report.html'), 'utf8')).toMatch(
       /class="wrong"><dt>Examples skipped<\/dt><dd>2</,
     );
+  });
+
+  it('cuts a last batch that is smaller than its number of micro-batches into single examples', async () => {
+    const { folder, run } = newFolder(tinyConfig.replace('steps: 12', 'epochs: 1\n  microBatches: 4'));
+    const result = await train(folder, ['--out', 'run', '--json']);
+    expect(documentOf(result)).toMatchObject({ status: 'finished', step: 6, examples: 22 });
+    expect(metricsOf(run).at(-1)).toMatchObject({ examples: 2 });
   });
 
   it('goes on when gradients are not finite, and says so', async () => {
@@ -330,6 +341,49 @@ describe('an interrupted training', () => {
     expectWhole(run);
   });
 
+  it('by a step that fails saves what came before, and not the step that waited behind', async () => {
+    const { folder, run } = newFolder(config.replace('everySteps: 3', 'everySteps: 100'));
+    const broken = path.join(folder, 'broken.cjs');
+    // The third step fails when the fourth has long been asked for.
+    writeFileSync(
+      broken,
+      `const addon = require(${JSON.stringify(path.resolve('build/Release/siglip2.node'))});
+      const { trainerStep } = addon;
+      let steps = 0;
+      addon.trainerStep = (...operands) =>
+        ++steps === 3
+          ? new Promise((_, reject) => setTimeout(() => reject(new Error('the device is gone')), 1000))
+          : trainerStep(...operands);`,
+    );
+    const env = { NODE_OPTIONS: `--require ${broken}` };
+    const result = await train(folder, ['--out', 'run'], { env });
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining('the device is gone') });
+    expect(stepsOf(run)).toEqual([1, 2]);
+    expect(savedStep(run)).toBe(2);
+    await train(folder, ['--out', 'run', '--resume']);
+    expectWhole(run);
+  });
+
+  it('by a pause in which another process took it over writes nothing more', async () => {
+    const { folder, run } = newFolder(tinyConfig.replace('everySteps: 3', 'everySteps: 100'));
+    const other = JSON.stringify({ host: 'another machine', pid: 1, nonce: 'other' });
+    const lock = path.join(run, '.lock');
+    const takeOver = atLine(run, 2, (child) => {
+      child.kill('SIGSTOP');
+      writeFileSync(lock, other);
+      child.kill('SIGCONT');
+    });
+    const result = await train(folder, ['--out', 'run'], takeOver);
+    expect(result).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('another process took it over while this one stood still'),
+    });
+    expect(savedStep(run)).toBe(0);
+    expect(stepsOf(run).length).toBeLessThan(12);
+    expect(existsSync(path.join(run, 'report.html'))).toBe(false);
+    expect(readFileSync(lock, 'utf8')).toBe(other);
+  });
+
   it('saves what it has when its data fail', async () => {
     const { folder, run } = newFolder();
     await train(folder, ['--out', 'run', '--steps', '4']);
@@ -355,11 +409,65 @@ describe('a folder', () => {
     });
   });
 
-  it('with spaces in its name is named as a shell must be given it', async () => {
-    const { folder } = newFolder();
-    writeFiles(folder, { 'my config.yaml': config, 'run 2/checkpoint/training_state.safetensors': '' });
-    const result = await siglip2(['train', 'my config.yaml', '--out', 'run 2'], { cwd: folder });
-    expect(result.stderr).toContain("continue it with: siglip2 train 'my config.yaml' --out 'run 2' --resume;");
+  it('that comes to hold a training while a start waits for its turn is left alone', async () => {
+    const { folder, run } = newFolder();
+    const race = path.join(folder, 'race.mjs');
+    // Another process trains between the first look at the folder and the lock.
+    writeFileSync(
+      race,
+      `import { cpSync } from 'node:fs';
+      import promises from 'node:fs/promises';
+      import { syncBuiltinESMExports } from 'node:module';
+      const { open } = promises;
+      let raced = false;
+      promises.open = async (file, ...rest) => {
+        if (!raced && String(file).endsWith('.lock')) {
+          raced = true;
+          cpSync(${JSON.stringify(straight)}, ${JSON.stringify(run)}, { recursive: true });
+        }
+        return open(file, ...rest);
+      };
+      syncBuiltinESMExports();`,
+    );
+    const result = await train(folder, ['--out', 'run'], { env: { NODE_OPTIONS: `--import ${race}` } });
+    expect(result).toMatchObject({ code: 2, stderr: expect.stringContaining('run already holds a training') });
+    expectWhole(run);
+  });
+
+  it('whose checkpoint is a model of somebody else is left alone', async () => {
+    const { folder } = newFolder(config.replace(`model: ${checkpoint}`, 'model: ./checkpoint'));
+    const model = path.join(folder, 'checkpoint');
+    cpSync(checkpoint, model, { recursive: true });
+    const before = readFileSync(path.join(model, 'model.safetensors'));
+    const result = await train(folder, ['--out', '.']);
+    expect(result).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('. already holds checkpoint, which is not of a training'),
+    });
+    expect(readdirSync(model).sort()).toEqual(readdirSync(checkpoint).sort());
+    expect(readFileSync(path.join(model, 'model.safetensors')).equals(before)).toBe(true);
+  });
+
+  it('where a start was ended during its first save is started in again; only what that left is removed', async () => {
+    const { folder, run } = newFolder(tinyConfig);
+    cpSync(checkpoint, path.join(run, 'checkpoint'), { recursive: true });
+    writeFiles(run, {
+      'checkpoint/.training_state.safetensors.0123456789ab.new': '',
+      'checkpoint/.tokenizer.json.0123456789ab.new': '',
+      'checkpoint/.config.json.0123456789ab.old': '',
+      'checkpoint/.model.safetensors.index.json.0123456789ab.new': '',
+      'average.unfinished/config.json': '',
+      'article.unfinished/text': '',
+    });
+    expect(await train(folder, ['--out', 'run', '--steps', '1'])).toMatchObject({ code: 0 });
+    writeFiles(run, { 'snapshots/step-00000001.unfinished/config.json': '', 'snapshots/notes.unfinished': '' });
+    expect(await train(folder, ['--out', 'run', '--steps', '2', '--resume'])).toMatchObject({ code: 0 });
+    const left = readdirSync(run, { recursive: true, encoding: 'utf8' });
+    expect(left.filter((name) => /unfinished|\.new$|\.old$/.test(name)).sort()).toEqual([
+      'article.unfinished',
+      path.join('article.unfinished', 'text'),
+      path.join('snapshots', 'notes.unfinished'),
+    ]);
   });
 
   it('with files of the same names is left alone', async () => {
@@ -423,7 +531,12 @@ describe('a mistake', () => {
       'folder: clases',
       'evaluation.zeroShot.folder: there is no folder',
     ],
-    ['in micro-batches', 'steps: 12', 'steps: 12\n  microBatches: 5', 'ERR_SIGLIP_SHAPE'],
+    [
+      'in micro-batches',
+      'steps: 12',
+      'steps: 12\n  microBatches: 5',
+      'config.yaml:9:17: training.microBatches: expected at most 4, the examples of a batch, got 5',
+    ],
   ])('%s is named before anything is trained', async (_, from, to, ...expected) => {
     expect(config).toContain(from);
     const { folder, run } = newFolder(config.replace(from, to));
@@ -456,6 +569,19 @@ describe('a mistake', () => {
     const result = await train(folder, ['--out', 'run', '--resume', '--json']);
     expect(documentOf(result)).toMatchObject({ step: 14, status: 'finished' });
     expect(stepsOf(run)).toEqual(range(1, 14));
+  });
+
+  it('in memory can be made up for: what no longer is in the configuration no longer counts', async () => {
+    const memoryOf = ({ stderr }: Outcome): string | undefined => /memory for the largest batch: .*/.exec(stderr)?.[0];
+    const { folder } = newFolder(
+      tinyConfig.replace('steps: 12', 'steps: 12\n  microBatchSize: 1\n  checkpointing: true'),
+    );
+    const small = await train(folder, ['--out', 'run', '--steps', '1']);
+    expect(memoryOf(small)).toBeDefined();
+    writeFileSync(path.join(folder, 'config.yaml'), tinyConfig);
+    const resumed = await train(folder, ['--out', 'run', '--resume', '--steps', '2']);
+    expect(memoryOf(small)).not.toBe(memoryOf(whole));
+    expect(memoryOf(resumed)).toBe(memoryOf(whole));
   });
 
   it('of other data for a continued training is named', async () => {

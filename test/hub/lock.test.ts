@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -87,7 +96,8 @@ it('shows that its owner is at work', async () => {
   const first = withLock(file, undefined, () => wait(1_000), times);
   await wait(20);
   // The owner as a waiter on another machine sees it: only the touches speak for it.
-  writeFileSync(file, stranger);
+  const owner = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify({ ...owner, host: 'another machine' }));
   const second = withLock(
     file,
     undefined,
@@ -99,8 +109,42 @@ it('shows that its owner is at work', async () => {
   await wait(800);
   expect(entered).toBe(false);
   await first;
-  // It has been taken from the first, which therefore leaves it alone.
-  expect(existsSync(file)).toBe(true);
-  rmSync(file);
   await second;
+});
+
+it('tells its owner when another has taken it over, and speaks and tidies up for that one no more', async () => {
+  await withLock(
+    file,
+    undefined,
+    async ({ lost, isLost }) => {
+      expect(await isLost()).toBe(false);
+      writeFileSync(file, stranger);
+      const long = new Date(0);
+      utimesSync(file, long, long);
+      await wait(200);
+      expect(lost.aborted).toBe(true);
+      expect(await isLost()).toBe(true);
+      expect(statSync(file).mtimeMs).toBe(0);
+    },
+    times,
+  );
+  expect(readFileSync(file, 'utf8')).toBe(stranger);
+});
+
+it('is told at once, without a heartbeat', async () => {
+  await withLock(file, undefined, async ({ lost, isLost }) => {
+    writeFileSync(file, stranger);
+    expect(await isLost()).toBe(true);
+    expect(lost.aborted).toBe(true);
+  });
+});
+
+it('is not taken from a living process of this machine that stands still, where that is asked for', async () => {
+  const owner = await withLock(file, undefined, async () => JSON.parse(readFileSync(file, 'utf8')), times);
+  writeFileSync(file, JSON.stringify({ ...owner, pid: process.ppid, nonce: 'paused' }));
+  const waiting = withLock(file, AbortSignal.timeout(800), async () => {}, { ...times, respectLiving: true });
+  await expect(waiting).rejects.toThrow();
+  expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ nonce: 'paused' });
+  await withLock(file, undefined, async () => {}, times);
+  expect(existsSync(file)).toBe(false);
 });

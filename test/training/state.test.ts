@@ -5,7 +5,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, it, vi } from 'vitest';
 import { Siglip2 } from '../../lib/index.js';
-import { Trainer, type TrainerOptions } from '../../lib/training/index.js';
+import { type ResumeOptions, Trainer, type TrainerOptions } from '../../lib/training/index.js';
 import { requireBuilt } from '../support/child.js';
 import { expectSiglipError } from '../support/errors.js';
 import { temporaryFolder } from '../support/folders.js';
@@ -116,6 +116,20 @@ it('a schedule that was a function must be given again', async () => {
   await expectSiglipError(() => Trainer.resume(folder), 'ERR_SIGLIP_CONFIG', 'options.schedule');
   using resumed = await Trainer.resume(folder, { schedule: () => 0.5, threads: 1, microBatches: 1 });
   expect((await resumed.step(madeUpBatch(resumed, 2))).learningRate).toBe(5e-4);
+});
+
+it('an option that is undefined is as it was saved; a batch as a whole is one micro-batch', async () => {
+  using trainer = await create({ schedule: { name: 'cosine', totalSteps: 4 }, microBatchSize: 1 });
+  const folder = temporaryFolder();
+  await trainer.save(folder);
+  const none = { schedule: undefined, microBatchSize: undefined, checkpointing: undefined, device: undefined };
+  using same = await Trainer.resume(folder, none as unknown as ResumeOptions);
+  await stepTo(same, 2);
+  expect((await same.step(madeUpBatch(same, 2))).learningRate).toBe(5e-4);
+  expect(await same.memory({ examples: 8 })).toEqual(await trainer.memory({ examples: 8 }));
+  using whole = await Trainer.resume(folder, { microBatches: 1 });
+  using undivided = await create();
+  expect(await whole.memory({ examples: 8 })).toEqual(await undivided.memory({ examples: 8 }));
 });
 
 it('a disk that fills up in the middle of a save loses nothing', async () => {

@@ -14,7 +14,14 @@ import { Evaluator } from '../train/evaluator.js';
 import { type History, MetricsLog } from '../train/metrics.js';
 import { reportPage } from '../train/report.js';
 import { RunFolder } from '../train/run-folder.js';
-import { createTrainer, largestMemory, openTrainingData, resumeTrainer, totalSteps } from '../train/setup.js';
+import {
+  createTrainer,
+  largestMemory,
+  openTrainingData,
+  resumeTrainer,
+  totalSteps,
+  trainingBatches,
+} from '../train/setup.js';
 import { type SavedState, type Status, saveState, Training } from '../train/training.js';
 
 interface TrainOptions extends CommonOptions {
@@ -50,8 +57,8 @@ SIGINT (Ctrl-C) and SIGTERM end the run after the present step and save; a secon
   runs(command, trainCommand);
 }
 
-async function trainCommand(context: Context, options: TrainOptions, operands: string[]): Promise<number> {
-  const { terminal, signal } = context;
+async function trainCommand(command: Context, options: TrainOptions, operands: string[]): Promise<number> {
+  const { terminal, signal } = command;
   const file = operands[0] as string;
   if (options.device !== undefined) resolveDevice('options.device', options.device);
   const config = await TrainConfig.read(file);
@@ -66,9 +73,12 @@ async function trainCommand(context: Context, options: TrainOptions, operands: s
   const folder = new RunFolder(location);
   const named = options.out === undefined ? '' : ` --out ${shellWord(options.out)}`;
   const resumption = `siglip2 train ${shellWord(file)}${named} --resume`;
-  if (options.resume) await folder.requireTraining();
-  else await folder.requireFree(file, resumption);
-  return folder.alone(terminal, signal, async () => {
+  const check = (): Promise<void> => (options.resume ? folder.requireTraining() : folder.requireFree(file, resumption));
+  await check();
+  return folder.alone(terminal, signal, async (ending) => {
+    const context = { ...command, signal: ending };
+    // Once more: while this process waited for its turn, another one may have trained here.
+    await check();
     await folder.tidy();
     const start = await (options.resume ? resume(config, context, folder) : begin(config, context));
     using trainer = start.trainer;
@@ -151,6 +161,8 @@ interface Outcome {
 async function train(start: Start, { config, context, folder, stopAt }: Run): Promise<Outcome> {
   const { trainer, dataset, total, resumed } = start;
   const { terminal } = context;
+  // Nothing is read yet, but mistakes in the data's options show, before anything is computed or saved for them.
+  await trainingBatches(config, trainer.model.config, dataset, context.signal);
   const memory = await largestMemory(config, trainer);
   if (!terminal.settings.quiet) terminal.error(memoryLine(memory));
   const step = trainer.stepsTaken;

@@ -230,9 +230,16 @@ function checkWhole(config: Written, wrong: Wrong): void {
   const { steps, epochs } = config.training;
   if ((steps === undefined) === (epochs === undefined))
     wrong(['training'], `expected either steps or epochs, got ${steps === undefined ? 'none' : 'both'}`);
+  const { microBatches } = config.training;
+  if (batchSize !== undefined && microBatches !== undefined && microBatches > batchSize)
+    wrong(['training', 'microBatches'], `expected at most ${batchSize}, the examples of a batch, got ${microBatches}`);
   const retrieval = config.evaluation?.retrieval;
   if (retrieval !== undefined) checkSource(['evaluation', 'retrieval'], retrieval, wrong);
-  if (config.evaluation !== undefined && retrieval === undefined && config.evaluation.zeroShot === undefined)
+  const zeroShot = config.evaluation?.zeroShot;
+  for (const key of ['imageKey', 'labelKey'] as const)
+    if (zeroShot !== undefined && zeroShot.labels === undefined && zeroShot[key] !== undefined)
+      wrong(['evaluation', 'zeroShot', key], 'belongs to labels, which is not set');
+  if (config.evaluation !== undefined && retrieval === undefined && zeroShot === undefined)
     wrong(['evaluation'], 'expected retrieval, zeroShot or both');
 }
 

@@ -12,6 +12,7 @@ import {
   type AugmentOptions,
   type Batch,
   type BatchOptions,
+  batches,
   type Dataset,
   type DatasetPosition,
   defaultSequenceLengths,
@@ -57,8 +58,23 @@ export function totalSteps(config: TrainConfig, dataset: Dataset): number | unde
   return Math.ceil((dataset.length * epochs) / batchSize);
 }
 
+/**
+ * The batches of the training.
+ * @throws SiglipError ERR_SIGLIP_CONFIG for a mistake in `data`, before anything is read
+ */
+export function trainingBatches(
+  config: TrainConfig,
+  model: Siglip2Config,
+  dataset: Dataset,
+  signal: AbortSignal,
+): Promise<AsyncGenerator<Batch, void>> {
+  return config.naming({ options: ['data'], 'options.naflex': ['data'] }, () =>
+    batches(dataset, batchOptions(config, model, signal)),
+  );
+}
+
 /** Options of `batches`. */
-export function batchOptions(config: TrainConfig, model: Siglip2Config, signal: AbortSignal): BatchOptions {
+function batchOptions(config: TrainConfig, model: Siglip2Config, signal: AbortSignal): BatchOptions {
   const { data } = config.written;
   const { batchSize, sequenceLengths, tokenBudget, decodeConcurrency, prefetch, maxPixels } = data;
   const { textsPerImage, augment, cacheBytes } = data;
@@ -146,7 +162,9 @@ export function resumeTrainer(
     ...config.trainerOptions(steps),
     ...runOptions(context),
   };
-  const given = { device, dtype, threads, schedule, microBatchSize, microBatches, checkpointing };
+  // The file says how it runs: what is no longer in it is none, not what was saved.
+  const parts = microBatchSize === undefined ? { microBatches: microBatches ?? 1 } : { microBatchSize, microBatches };
+  const given = { device, dtype, threads, schedule, checkpointing: checkpointing ?? false, ...parts };
   const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   return withLabel(context, 'reading the saved training …', () =>
     config.naming(trainerArguments, () => Trainer.resume(folder, options)),

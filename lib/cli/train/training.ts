@@ -1,15 +1,15 @@
 /** The loop of a training: steps, their metrics, and everything that is saved on the way. */
 import { SiglipError } from '../../errors.js';
-import { type Batch, batches, type Dataset, type DatasetPosition } from '../../training/data/index.js';
+import type { Batch, Dataset, DatasetPosition } from '../../training/data/index.js';
 import type { JsonValue, StepMetrics, Trainer } from '../../training/index.js';
 import { Progress } from '../progress.js';
 import type { Context } from '../run.js';
 import type { TrainConfig } from './config.js';
 import type { Evaluator } from './evaluator.js';
-import type { MetricsLog } from './metrics.js';
+import type { MetricsLine, MetricsLog } from './metrics.js';
 import type { RunFolder } from './run-folder.js';
 import { shortNumber } from './scale.js';
-import { batchOptions, tokensOf } from './setup.js';
+import { tokensOf, trainingBatches } from './setup.js';
 
 /** What is kept with a checkpoint. */
 export interface SavedState {
@@ -44,9 +44,13 @@ export interface TrainingParts {
 interface Pending {
   batch: Batch;
   metrics: Promise<StepMetrics>;
+  /** Calls it off. */
+  controller: AbortController;
 }
 
 const defaultMinutes = 10;
+
+const snapshotName = (step: number): string => `snapshots/step-${String(step).padStart(8, '0')}`;
 
 /** Saves a trainer with what continuing it needs. */
 export async function saveState(
@@ -56,6 +60,7 @@ export async function saveState(
   position: DatasetPosition,
 ): Promise<void> {
   const state: SavedState = { version: 1, computed, position };
+  await folder.requireOwn();
   await trainer.save(folder.checkpoint, { state: state as unknown as JsonValue });
 }
 
@@ -71,6 +76,8 @@ export class Training {
   #computing = false;
   /** Of the step that waits for the one that is computed. */
   #waiting: AbortController | undefined;
+  /** Whether a step has failed, so that none may follow it. */
+  #stepFailed = false;
   #progress: Progress | undefined;
   /** Smoothed seconds that an example takes, everything between two steps included. */
   #secondsPerExample: number | undefined;
@@ -95,11 +102,11 @@ export class Training {
    * when something fails, as long as saving works.
    */
   async run(): Promise<Status> {
-    const { context, trainer, total, report } = this.parts;
+    const { context, trainer, total, report, folder } = this.parts;
     const { terminal, signal } = context;
     const stop = (): void => {
       this.#waiting?.abort(signal.reason);
-      terminal.notice('finishing the step and saving; a second signal ends at once');
+      if (!folder.wasLost) terminal.notice('finishing the step and saving; a second signal ends at once');
     };
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
@@ -134,11 +141,9 @@ export class Training {
 
   async #steps(): Promise<void> {
     const { config, dataset, trainer, context } = this.parts;
+    await this.#makeUp();
     if (trainer.stepsTaken >= this.#last) return;
-    const options = batchOptions(config, trainer.model.config, context.signal);
-    const source = await config.naming({ options: ['data'], 'options.naflex': ['data'] }, () =>
-      batches(dataset, options),
-    );
+    const source = await trainingBatches(config, trainer.model.config, dataset, context.signal);
     try {
       let current = await this.#begin(source);
       while (current !== undefined) {
@@ -147,10 +152,17 @@ export class Training {
         const goesOn = step < this.#last && !this.#pausesAfter(step);
         const next = goesOn ? this.#begin(source) : undefined;
         next?.catch(() => undefined);
-        if (!(await this.#finish(current))) break;
+        try {
+          if (!(await this.#finish(current))) break;
+        } catch (error) {
+          await this.#callOff(next);
+          throw error;
+        }
         if (!goesOn) await this.#pause();
         current =
           next !== undefined ? await next : trainer.stepsTaken < this.#last ? await this.#begin(source) : undefined;
+        // What was skipped after the last batch belongs to none.
+        if (current === undefined && this.#dataEnded) this.#position = dataset.position();
       }
     } finally {
       await source.return();
@@ -170,7 +182,7 @@ export class Training {
       throw error;
     }
     if (next.done) this.#dataEnded = true;
-    if (next.done || signal.aborted) return undefined;
+    if (next.done || signal.aborted || this.#stepFailed) return undefined;
     const batch = next.value;
     const { images, texts, positives, maxPatches } = batch;
     const controller = new AbortController();
@@ -186,12 +198,20 @@ export class Training {
     );
     // Its failure is reported when its turn comes; until then it must not count as unhandled.
     metrics.catch(() => undefined);
-    return { batch, metrics };
+    return { batch, metrics, controller };
+  }
+
+  /** Keeps the step that follows a failed one from being taken. Once it has been taken all the same, it counts. */
+  async #callOff(next: Promise<Pending | undefined> | undefined): Promise<void> {
+    this.#stepFailed = true;
+    const pending = await next?.catch(() => undefined);
+    pending?.controller.abort();
+    if (pending !== undefined) await this.#finish(pending).catch(() => undefined);
   }
 
   /** Waits for a step and notes what it did; false when it was called off before it began. */
   async #finish({ batch, metrics: promise }: Pending): Promise<boolean> {
-    const { context, log, trainer } = this.parts;
+    const { context, trainer } = this.parts;
     let metrics: StepMetrics;
     this.#computing = true;
     try {
@@ -206,7 +226,7 @@ export class Training {
     this.#position = batch.position;
     const examples = batch.images.length;
     const tokens = tokensOf(trainer.model.config, batch);
-    await this.#store(() => log.add({ kind: 'step', ...metrics, examples, tokens, ...this.#clock() }));
+    await this.#log({ kind: 'step', ...metrics, examples, tokens, ...this.#clock() });
     const { step, loss, learningRate, skippedSteps } = metrics;
     this.#progress?.update(
       step,
@@ -251,16 +271,24 @@ export class Training {
     return save || evaluate || snapshot;
   }
 
+  /** What an earlier run was to do after its last step and did not come to: it was ended between saving and this. */
+  async #makeUp(): Promise<void> {
+    const { trainer, folder } = this.parts;
+    const step = trainer.stepsTaken;
+    if (step === 0) return;
+    const { evaluate, snapshot } = this.#due(step);
+    if (snapshot && !(await folder.holds(snapshotName(step))))
+      await folder.replaceFolder(snapshotName(step), (target) => trainer.saveModel(target));
+    if (evaluate) await this.#evaluate();
+  }
+
   /** Everything that is done between two steps now and then. An evaluation comes after the save that it could cost. */
   async #pause(): Promise<void> {
     const { trainer, folder, report, context } = this.parts;
     const step = trainer.stepsTaken;
     const { save, evaluate, snapshot } = this.#due(step);
     if (save || evaluate) await this.#save();
-    if (snapshot) {
-      const name = `snapshots/step-${String(step).padStart(8, '0')}`;
-      await folder.replaceFolder(name, (target) => trainer.saveModel(target));
-    }
+    if (snapshot) await folder.replaceFolder(snapshotName(step), (target) => trainer.saveModel(target));
     if (evaluate && !context.signal.aborted) await this.#evaluate();
     if (save || evaluate) await report('running');
   }
@@ -273,6 +301,14 @@ export class Training {
     });
     this.#savedStep = trainer.stepsTaken;
     this.#savedAt = performance.now();
+  }
+
+  async #log(line: MetricsLine): Promise<void> {
+    const { folder, log } = this.parts;
+    await this.#store(async () => {
+      await folder.requireOwn();
+      await log.add(line);
+    });
   }
 
   async #store(write: () => Promise<void>): Promise<void> {
@@ -292,7 +328,7 @@ export class Training {
     shown?.hide();
     try {
       const results = await evaluator.run(trainer.model, context);
-      await log.add({ kind: 'evaluation', step, ...results, ...this.#clock() });
+      await this.#log({ kind: 'evaluation', step, ...results, ...this.#clock() });
     } catch (error) {
       // An evaluation that was interrupted is made up for when the training goes on.
       if (!context.signal.aborted) throw error;

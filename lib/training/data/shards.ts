@@ -19,6 +19,8 @@ const maximumTextBytes = 1 << 20;
 /** The members of one name, as far as they have been read. */
 interface Sample {
   key: string;
+  /** Tells it from all others of the data set. */
+  source: string;
   /** Endings of all its members. */
   fields: string[];
   image?: Uint8Array;
@@ -44,6 +46,8 @@ async function* readShard(file: string, names: FieldNames): AsyncGenerator<Found
   let members = 0;
   let examples = 0;
   let sample: Sample | undefined;
+  // Adding to an archive leaves the members of the same name in it: each time they come they are an example of its own.
+  const times = new Map<string, number>();
   try {
     for await (const member of archive) {
       members++;
@@ -56,16 +60,21 @@ async function* readShard(file: string, names: FieldNames): AsyncGenerator<Found
       const [, key, extension] = parts as unknown as [string, string, string];
       if (sample !== undefined && sample.key !== key) {
         examples++;
-        yield finish(sample, file, names);
+        yield finish(sample, names);
         sample = undefined;
       }
-      sample ??= { key, fields: [] };
+      if (sample === undefined) {
+        const time = (times.get(key) ?? 0) + 1;
+        times.set(key, time);
+        // With a dot, which no key has there.
+        sample = { key, source: `${file} ${key}${time === 1 ? '' : ` (no. ${time})`}`, fields: [] };
+      }
       await addMember(sample, extension.toLowerCase(), member);
     }
     if (failure.error !== undefined) throw failure.error;
     if (sample !== undefined) {
       examples++;
-      yield finish(sample, file, names);
+      yield finish(sample, names);
     }
     if (examples === 0) yield { source: file, reason: 'the shard holds no examples' };
   } catch (error) {
@@ -145,9 +154,8 @@ async function collect(member: Readable, limit: number): Promise<Uint8Array | un
 }
 
 /** The example of a complete sample. The caption is that of the `.txt` member; without one, that of the `.json`. */
-function finish(sample: Sample, file: string, names: FieldNames): Found {
-  const { key, image, problem } = sample;
-  const source = `${file} ${key}`;
+function finish(sample: Sample, names: FieldNames): Found {
+  const { key, source, image, problem } = sample;
   if (problem !== undefined) return { source, reason: problem };
   if (image === undefined) return { source, reason: `there is no picture (members: ${sample.fields.join(', ')})` };
   const caption = storedCaption(sample, names);
@@ -156,11 +164,16 @@ function finish(sample: Sample, file: string, names: FieldNames): Found {
   return typeof texts === 'string' ? { source, reason: texts } : { key, image, texts, source };
 }
 
+/** The text of a member without its byte order mark; `undefined` when it is not UTF-8. */
+function memberText(bytes: Uint8Array): string | undefined {
+  return decodeUtf8(bytes)?.replace(/^\uFEFF/, '');
+}
+
 function storedCaption({ fields, txt, json }: Sample, names: FieldNames): { value: unknown } | { reason: string } {
   // Line breaks at the end belong to the file, not to the caption.
-  if (txt !== undefined) return { value: decodeUtf8(txt)?.replace(/[\r\n]+$/, '') ?? txt };
+  if (txt !== undefined) return { value: memberText(txt)?.replace(/[\r\n]+$/, '') ?? txt };
   if (json === undefined) return { reason: `there is no caption .txt or .json (members: ${fields.join(', ')})` };
-  const text = decodeUtf8(json);
+  const text = memberText(json);
   if (text === undefined) return { reason: 'the member .json is not valid UTF-8' };
   try {
     const value: unknown = JSON.parse(text);

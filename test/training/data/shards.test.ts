@@ -44,6 +44,34 @@ describe('members of a shard', () => {
     ]);
   });
 
+  it('may begin with a byte order mark', async () => {
+    const { examples, skipped } = await readShard(
+      await tar([
+        ['x.png', picture(1)],
+        ['x.txt', '\uFEFFa caption'],
+        ['y.png', picture(2)],
+        ['y.json', '\uFEFF{"text":"another"}'],
+      ]),
+    );
+    expect(skipped.count).toBe(0);
+    expect(examples.map(({ text }) => text)).toEqual(['a caption', 'another']);
+  });
+
+  it('of a name that comes again are an example of its own', async () => {
+    const { examples, file } = await readShard(
+      await tar([
+        ['x.png', picture(1)],
+        ['x.txt', caption(1)],
+        ['y.png', picture(2)],
+        ['y.txt', caption(2)],
+        ['x.png', picture(3)],
+        ['x.txt', caption(3)],
+      ]),
+    );
+    expect(numbers(examples)).toEqual([1, 2, 3]);
+    expect(examples.map(({ source }) => source)).toEqual([`${file} x`, `${file} y`, `${file} x (no. 2)`]);
+  });
+
   it('of a chosen key count instead of text and caption', async () => {
     const { examples } = await readShard(
       await tar([

@@ -21,6 +21,13 @@ describe('gatherTexts', () => {
     expect([...positives.texts]).toEqual([0, 1, 1, 2, 0, 3]);
   });
 
+  it('takes texts that differ in case alone for one, as it is first written', () => {
+    const { texts, positives } = gatherTexts([['A Dog'], ['a dog', 'ΟΔΟΣ']], [['A Dog'], ['a dog', 'οδοσ', 'ΟΔΟΣ']]);
+    expect(texts).toEqual(['A Dog', 'ΟΔΟΣ']);
+    expect([...positives.offsets]).toEqual([0, 1, 3]);
+    expect([...positives.texts]).toEqual([0, 0, 1]);
+  });
+
   it('agrees with a look at every pair', () => {
     const random = new RandomStream(runSeed, 11);
     for (let trial = 0; trial < 30; trial++) {
@@ -132,6 +139,18 @@ describe('augment', () => {
     expect(await read(shards, { ...options, cacheBytes: 1e6 })).toEqual(without);
     // Room for one picture and its smaller sizes.
     expect(await read(shards, { ...options, cacheBytes: 8 * 8 * 4 + 4 * 4 * 4 + 2 * 2 * 4 + 10 })).toEqual(without);
+  });
+
+  it('does not take the picture of one example for that of another of the same name', async () => {
+    const members = [1, 2].flatMap((n): [string, string | Uint8Array][] => [
+      ['again.png', picture(n)],
+      ['again.txt', `caption ${n}`],
+      [`${n}.png`, picture(n)],
+      [`${n}.txt`, `caption ${n}`],
+    ]);
+    const shards = `${temporaryFolder({ 'a.tar': await tar(members) })}/a.tar`;
+    const options: BatchOptions = { batchSize: 4, augment: { size: 4 } };
+    expect(await read(shards, { ...options, cacheBytes: 1e6 })).toEqual(await read(shards, options));
   });
 
   it('skips a picture that cannot be read', async () => {
