@@ -1,6 +1,6 @@
 /** Requests to the hub: redirects, time limits, retries, and what an answer means to a person. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { onAbort } from '../abort.js';
+import { linkedController } from '../abort.js';
 import { throwIfAborted } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import type { HubSettings } from './settings.js';
@@ -50,10 +50,10 @@ export function resolveUrl(settings: HubSettings, { repository, revision, file }
 
 /** Aborts a request when the caller does, or when the server has been silent for too long. */
 export class Watchdog {
-  readonly #controller = new AbortController();
+  readonly #controller: AbortController;
+  readonly #release: () => void;
   readonly #timer: NodeJS.Timeout;
   readonly #caller: AbortSignal | undefined;
-  readonly #forget: (() => void) | undefined;
   #stalled = false;
 
   constructor(
@@ -61,8 +61,9 @@ export class Watchdog {
     readonly timeout: number,
   ) {
     this.#caller = caller;
-    this.#forget = caller && onAbort(caller, () => this.#controller.abort());
-    if (caller?.aborted) this.#controller.abort();
+    const { controller, release } = linkedController(caller);
+    this.#controller = controller;
+    this.#release = release;
     this.#timer = setTimeout(() => {
       this.#stalled = true;
       this.#controller.abort();
@@ -81,7 +82,7 @@ export class Watchdog {
   /** Always called at the end; also closes a connection that is still open. */
   dispose(): void {
     clearTimeout(this.#timer);
-    this.#forget?.();
+    this.#release();
     this.#controller.abort();
   }
 
