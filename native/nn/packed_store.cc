@@ -48,11 +48,10 @@ constexpr const char* kTemporarySuffix = ".tmp";
 // Of what TemporaryFile makes: NAME.packed.HEXADECIMAL.tmp. The folder may hold anything else of anybody's.
 bool is_temporary(const std::string& name) {
   const std::size_t store = name.rfind(kStoreSuffix);
-  if (store == std::string::npos) return false;
+  if (store == std::string::npos || !name.ends_with(kTemporarySuffix)) return false;
   const std::size_t first = store + std::strlen(kStoreSuffix);
   const std::size_t end = name.find_last_not_of("0123456789abcdef", name.size() - std::strlen(kTemporarySuffix) - 1);
-  return name.compare(name.size() - std::strlen(kTemporarySuffix), std::string::npos, kTemporarySuffix) == 0 &&
-         end == first && name[first] == '.';
+  return end == first && name[first] == '.';
 }
 
 // A file that is removed unless it is renamed.

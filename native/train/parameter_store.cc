@@ -27,26 +27,22 @@ std::string tower_of(const std::string& name) {
   return name.substr(0, name.find('.'));
 }
 
-bool ends_with(const std::string& name, const std::string& suffix) {
-  return name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
-}
-
 // NAME of NAME.weight and NAME.bias, whose gradients are computed together.
 std::string stem_of(const std::string& name) {
   for (const std::string suffix : {".weight", ".bias"})
-    if (ends_with(name, suffix)) return name.substr(0, name.size() - suffix.size());
+    if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
   return name;
 }
 
 // The gradient of this table holds the rows of a batch alone.
 bool is_token_table(const std::string& name) {
-  return ends_with(name, "token_embedding.weight");
+  return name.ends_with("token_embedding.weight");
 }
 
 // Matrices that are used as they are; those of layers are packed for products.
 bool is_unpacked(const std::string& name) {
-  return is_token_table(name) || ends_with(name, "position_embedding.weight") || ends_with(name, "head.probe") ||
-         ends_with(name, "in_proj_weight");
+  return is_token_table(name) || name.ends_with("position_embedding.weight") || name.ends_with("head.probe") ||
+         name.ends_with("in_proj_weight");
 }
 
 std::size_t bytes_of(std::int64_t floats) {
