@@ -27,6 +27,7 @@ const narrowProducts = [
   'test/native/ops/linear*.test.ts',
   'test/native/ops/attention.test.ts',
   'test/native/ops/mlp.test.ts',
+  'test/native/ops/self-attention.test.ts',
   'test/model/automatic-type.test.ts',
   'test/model/golden.test.ts',
 ];

@@ -277,6 +277,7 @@ export interface NativeAddon {
   readTensorValues(tensor: TensorHandle): Promise<Float32Array>;
   linear: KernelFunction;
   mlp: KernelFunction;
+  selfAttention: KernelFunction;
   layerNorm: KernelFunction;
   gelu: KernelFunction;
   l2Normalize: KernelFunction;

@@ -26,6 +26,7 @@ export {
   mapPool,
   mlp,
   positionEmbedding,
+  selfAttention,
   tokenEmbedding,
   type WeightDType,
 } from './layers.js';

@@ -1,8 +1,8 @@
 import { types } from 'node:util';
-import { requireOneOf, requireOptions, wrongType } from '../arguments.js';
+import { requireInteger, requireOneOf, requireOptions, wrongRange, wrongType } from '../arguments.js';
 import { SiglipError } from '../errors.js';
 import { checkOffsets, requireTensorShape } from './attention.js';
-import { type KernelOptions, runKernel } from './run.js';
+import { type KernelOptions, namedArguments, runKernel } from './run.js';
 import type { Tensor } from './tensor.js';
 
 /** Types that activations may have: float32 everywhere, bfloat16 on devices that compute in it. */
@@ -43,6 +43,20 @@ function requireEpsilon(argument: string, epsilon = 1e-6): number {
   return epsilon;
 }
 
+/** A layer norm that is a part of an operation: weight and bias [width], float32, and epsilon, default 1e-6. */
+interface Norm {
+  weight: Tensor;
+  bias: Tensor;
+  epsilon?: number;
+}
+
+/** The arguments `norm` of a kernel, if it is given: its tensors and its number. */
+function normArguments(norm: Norm | undefined): { tensors: Record<string, Tensor>; epsilon: number } {
+  if (norm !== undefined) requireOptions('args.norm', norm, ['weight', 'bias', 'epsilon']);
+  const epsilon = requireEpsilon('args.norm.epsilon', norm?.epsilon);
+  return { tensors: norm ? { normWeight: norm.weight, normBias: norm.bias } : {}, epsilon };
+}
+
 /**
  * Linear layer: output = activation(inputActivation(input) · weightᵀ + bias) + residual, accumulated in float32.
  * @param args input [rows, in], residual [rows, out], float32, or both bfloat16 on devices that compute in it; weight
@@ -81,25 +95,65 @@ export async function linear(
  * @returns output [rows, width] in the input's type
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */
-export async function mlp({
-  norm,
-  ...args
-}: {
-  input: Tensor;
-  norm?: { weight: Tensor; bias: Tensor; epsilon?: number };
-  fc1Weight: Tensor;
-  fc1Bias?: Tensor;
-  fc2Weight: Tensor;
-  fc2Bias?: Tensor;
-  residual?: Tensor;
-  weightDtype?: WeightDType;
-} & KernelOptions): Promise<{ output: Tensor }> {
-  if (norm !== undefined) requireOptions('args.norm', norm, ['weight', 'bias', 'epsilon']);
-  const epsilon = requireEpsilon('args.norm.epsilon', norm?.epsilon);
-  const tensors = { ...args, ...(norm && { normWeight: norm.weight, normBias: norm.bias }) };
-  const values = { epsilon, ...weightType(args, [...activationTypes, 'int8']) };
-  const required = ['input', 'fc1Weight', 'fc2Weight', ...(norm ? ['normWeight', 'normBias'] : [])];
-  const { output } = await runKernel('mlp', tensors, required, values, ['fc1Bias', 'fc2Bias', 'residual']);
+export async function mlp(
+  args: {
+    input: Tensor;
+    norm?: Norm;
+    fc1Weight: Tensor;
+    fc1Bias?: Tensor;
+    fc2Weight: Tensor;
+    fc2Bias?: Tensor;
+    residual?: Tensor;
+    weightDtype?: WeightDType;
+  } & KernelOptions,
+): Promise<{ output: Tensor }> {
+  const { norm, ...given } = namedArguments(args);
+  const { tensors, epsilon } = normArguments(norm);
+  const values = { epsilon, ...weightType(given, [...activationTypes, 'int8']) };
+  const required = ['input', 'fc1Weight', 'fc2Weight', ...Object.keys(tensors)];
+  const optional = ['fc1Bias', 'fc2Bias', 'residual'];
+  const { output } = await runKernel('mlp', { ...given, ...tensors }, required, values, optional);
+  return { output: output as Tensor };
+}
+
+/**
+ * A transformer block's attention: output = residual + out(attention(query, key, value)), where query, key and value are
+ * thirds of queryKeyValue(layerNorm(input)), and scores are scaled by headDim^-0.5. On CPUs in one pass over blocks of
+ * whole sequences, whose queries, keys and values stay in the cache, a few heads at a time; elsewhere one operation after
+ * the other. The same bits as {@link layerNorm}, {@link linear}, {@link attention} and {@link linear}; the products of
+ * attention are in bfloat16 (its `productDtype`) where weights are narrower than the input.
+ * @param args input and residual [rows, width], float32, or both bfloat16 on devices that compute in it; heads, a divisor
+ *   of the width that makes heads of at most 256; offsets: prefix sums of lengths, sequences + 1 entries, by default one
+ *   sequence; norm: weight and bias [width], float32, and epsilon, default 1e-6; without it the input is taken as it is;
+ *   queryKeyValueWeight [3·width, width], query over key over value, and outWeight [width, width], as `weight` of
+ *   {@link linear}, as is `weightDtype`; queryKeyValueBias [3·width] and outBias [width], float32
+ * @returns output [rows, width] in the input's type
+ * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
+ */
+export async function selfAttention(
+  args: {
+    input: Tensor;
+    heads: number;
+    offsets?: Int32Array;
+    norm?: Norm;
+    queryKeyValueWeight: Tensor;
+    queryKeyValueBias?: Tensor;
+    outWeight: Tensor;
+    outBias?: Tensor;
+    residual?: Tensor;
+    weightDtype?: WeightDType;
+  } & KernelOptions,
+): Promise<{ output: Tensor }> {
+  const { norm, ...given } = namedArguments(args);
+  const [rows, width] = requireTensorShape('args.input', given.input, 2).shape as [number, number];
+  const heads = requireInteger('args.heads', given.heads, 1);
+  if (width % heads !== 0) throw wrongRange('args.heads', `a divisor of the width ${width}`, heads);
+  const offsets = checkOffsets('args.offsets', given.offsets ?? Int32Array.of(0, rows), rows);
+  const { tensors, epsilon } = normArguments(norm);
+  const values = { heads, offsets, epsilon, ...weightType(given, [...activationTypes, 'int8']) };
+  const required = ['input', 'queryKeyValueWeight', 'outWeight', ...Object.keys(tensors)];
+  const optional = ['queryKeyValueBias', 'outBias', 'residual'];
+  const { output } = await runKernel('selfAttention', { ...given, ...tensors }, required, values, optional);
   return { output: output as Tensor };
 }
 

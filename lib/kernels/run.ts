@@ -13,6 +13,7 @@ export interface KernelOptions {
 type KernelName =
   | 'linear'
   | 'mlp'
+  | 'selfAttention'
   | 'layerNorm'
   | 'gelu'
   | 'l2Normalize'
@@ -33,6 +34,12 @@ type KernelName =
   | 'positionEmbeddingBackward'
   | 'adam';
 
+/** The arguments of a kernel, which are an object. */
+export function namedArguments<Args extends object>(args: Args): Args {
+  if (typeof args !== 'object' || args === null) throw wrongType('args', 'an object of named arguments', args);
+  return args;
+}
+
 /**
  * Queues a kernel on the device of its tensors: checks that the tensors are tensors, and wraps what comes back.
  * `values` are arguments that are no tensors; `optional` names tensors that may be absent.
@@ -44,8 +51,7 @@ export async function runKernel(
   values: Record<string, unknown>,
   optional: readonly string[] = [],
 ): Promise<Record<string, Tensor>> {
-  if (typeof args !== 'object' || args === null) throw wrongType('args', 'an object of named arguments', args);
-  const named = args as Record<string, unknown>;
+  const named = namedArguments(args) as Record<string, unknown>;
   const known = [...tensors, ...optional, ...Object.keys(values), 'threads'];
   requireOptions('args', named, known);
   const nativeArguments: Record<string, unknown> & { threads: number } = {

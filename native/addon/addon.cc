@@ -114,6 +114,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add_loss_functions(env, exports);
   add_layer_backward_functions(env, exports);
   add_attention_backward_functions(env, exports);
+  add_self_attention_functions(env, exports);
   add_optimizer_functions(env, exports);
   return exports;
 }

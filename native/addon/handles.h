@@ -75,6 +75,7 @@ void add_kernel_functions(Napi::Env env, Napi::Object exports);
 void add_loss_functions(Napi::Env env, Napi::Object exports);
 void add_layer_backward_functions(Napi::Env env, Napi::Object exports);
 void add_attention_backward_functions(Napi::Env env, Napi::Object exports);
+void add_self_attention_functions(Napi::Env env, Napi::Object exports);
 void add_optimizer_functions(Napi::Env env, Napi::Object exports);
 
 }  // namespace siglip2::addon

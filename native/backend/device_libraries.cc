@@ -59,6 +59,7 @@ const char* missing_entry(const OpTable& table) {
       SIGLIP2_ENTRY(gelu_backward),
       SIGLIP2_ENTRY(attention),
       SIGLIP2_ENTRY(attention_backward),
+      Entry{"self_attention", true},  // likewise
       SIGLIP2_ENTRY(map_pool),
       SIGLIP2_ENTRY(map_pool_backward),
       SIGLIP2_ENTRY(probe_keys),

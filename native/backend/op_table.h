@@ -31,6 +31,7 @@ struct GeluBackwardArgs;
 struct MlpArgs;
 struct AttentionArgs;
 struct AttentionBackwardArgs;
+struct SelfAttentionArgs;
 struct MapPoolArgs;
 struct MapPoolBackwardArgs;
 struct ProbeKeysArgs;
@@ -97,6 +98,8 @@ struct OpTable {
   void (*gelu_backward)(OpContext&, const GeluBackwardArgs&);
   void (*attention)(OpContext&, const AttentionArgs&);
   void (*attention_backward)(OpContext&, const AttentionBackwardArgs&);
+  // Null on devices without.
+  void (*self_attention)(OpContext&, const SelfAttentionArgs&);
 
   // ops/map_pool
   void (*map_pool)(OpContext&, const MapPoolArgs&);

@@ -14,6 +14,7 @@ void fill_kernels(OpTable& table) {
   table.gelu_backward = gelu_backward_cpu;
   table.attention = attention_cpu;
   table.attention_backward = attention_backward_cpu;
+  table.self_attention = self_attention_cpu;
   table.map_pool = map_pool_cpu;
   table.map_pool_backward = map_pool_backward_cpu;
   table.probe_keys = probe_keys_cpu;

@@ -17,6 +17,7 @@ void gelu_cpu(OpContext& context, const GeluArgs& args);
 void gelu_backward_cpu(OpContext& context, const GeluBackwardArgs& args);
 void attention_cpu(OpContext& context, const AttentionArgs& args);
 void attention_backward_cpu(OpContext& context, const AttentionBackwardArgs& args);
+void self_attention_cpu(OpContext& context, const SelfAttentionArgs& args);
 void map_pool_cpu(OpContext& context, const MapPoolArgs& args);
 void map_pool_backward_cpu(OpContext& context, const MapPoolBackwardArgs& args);
 void probe_keys_cpu(OpContext& context, const ProbeKeysArgs& args);

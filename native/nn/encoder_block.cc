@@ -10,8 +10,14 @@
 namespace siglip2 {
 namespace {
 
+int head_dim_of(const EncoderSize& size) {
+  return static_cast<int>(size.width / size.heads);
+}
+float scale_of(const EncoderSize& size) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_of(size))));
+}
+
 AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, const MatrixView& joint) {
-  const auto head_dim = static_cast<int>(size.width / size.heads);
   AttentionInputs inputs;
   inputs.query = joint.slice_columns(0, size.width);
   inputs.key = joint.slice_columns(size.width, size.width);
@@ -21,16 +27,14 @@ AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, co
   inputs.sequences = offsets.sequences();
   inputs.length_bound = offsets.length_bound;
   inputs.heads = size.heads;
-  inputs.head_dim = head_dim;
-  inputs.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  inputs.head_dim = head_dim_of(size);
+  inputs.scale = scale_of(size);
   return inputs;
 }
 
-// CPUs that multiply in a narrower type than they store do so here too, forward and backward; never in int8, where a
-// product of two activations would need scales along its depth.
+// Forward and backward.
 DType product_type_of(const LinearWeights& layer, const MatrixView& joint) {
-  const bool narrow = joint.dtype == DType::kFloat32 && layer.weight.dtype != DType::kFloat32;
-  return narrow ? DType::kBFloat16 : DType::kFloat32;
+  return attention_product_type(joint.dtype, layer.weight.dtype);
 }
 
 }  // namespace
@@ -49,16 +53,10 @@ std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offs
   if (!pass.on_host() || rows <= most) return {{0, rows, offsets}};
   const std::int64_t count = (rows + most - 1) / most;
   std::vector<SequenceGroup> groups;
-  std::int64_t sequence = 0, first_row = 0;
-  while (sequence < offsets.sequences()) {
-    SequenceGroup group = {first_row, 0, {}};
-    // Groups of even size, as far as sequences, which stay whole, allow.
-    const auto end = static_cast<std::int64_t>(groups.size() + 1) * rows / count;
-    do {
-      group.offsets.append(offsets.length(sequence++));
-    } while (sequence < offsets.sequences() && first_row + group.offsets.tokens() + offsets.length(sequence) <= end);
-    group.rows = group.offsets.tokens();
-    first_row += group.rows;
+  for (const SequenceBlock& block : cut_sequences(offsets.values.data(), offsets.sequences(), count)) {
+    SequenceGroup group = {block.first_row, block.rows, {}};
+    for (std::int64_t sequence = block.first; sequence < block.end; ++sequence)
+      group.offsets.append(offsets.length(sequence));
     groups.push_back(std::move(group));
   }
   return groups;
@@ -142,8 +140,22 @@ bool EncoderBlock::trainable() const {
          out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
 }
 
-void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
-                           const MatrixView& tokens) const {
+void EncoderBlock::attend(Pass& pass, const EncoderSize& size, const Offsets& offsets,
+                          const std::vector<SequenceGroup>& groups, const MatrixView& tokens) const {
+  if (pass.fuses_self_attention(offsets.values.data(), offsets.sequences()))
+    return pass.self_attention({tokens,
+                                {layer_norm1.weight, layer_norm1.bias, size.epsilon},
+                                query_key_value.weight,
+                                query_key_value.bias,
+                                out_proj.weight,
+                                out_proj.bias,
+                                offsets.values.data(),
+                                offsets.sequences(),
+                                size.heads,
+                                head_dim_of(size),
+                                scale_of(size),
+                                tokens,
+                                tokens});
   for (const SequenceGroup& group : groups) {
     const Arena::Scope scope = pass.scope();
     const MatrixView rows = tokens.slice_rows(group.first_row, group.rows);
@@ -155,7 +167,11 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const std::vecto
     pass.attention({attention_of(size, group.offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
     pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, rows, rows});
   }
+}
 
+void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
+                           const std::vector<SequenceGroup>& groups, const MatrixView& tokens) const {
+  attend(pass, size, offsets, groups, tokens);
   if (pass.fuses_mlp(tokens.rows)) {
     pass.mlp({tokens,
               {layer_norm2.weight, layer_norm2.bias, size.epsilon},
@@ -235,7 +251,7 @@ bool Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView& toke
   if (states != nullptr && !states->collect(pass, 0, tokens)) return false;
   const std::vector<SequenceGroup> groups = group_sequences(pass, offsets, tokens.rows);
   for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
-    blocks[layer].forward(pass, size, groups, tokens);
+    blocks[layer].forward(pass, size, offsets, groups, tokens);
     if (states != nullptr && !states->collect(pass, static_cast<std::int64_t>(layer) + 1, tokens)) return false;
   }
   return true;

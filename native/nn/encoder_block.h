@@ -95,7 +95,7 @@ struct EncoderBlock {
 
   static EncoderBlock load(Parameters& parameters, const std::string& name, const EncoderSize& size);
   // Replaces tokens [Σ tokens, width] by the block's output.
-  void forward(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
+  void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const std::vector<SequenceGroup>& groups,
                const MatrixView& tokens) const;
   // Fills `kept` for its input; the block's output is then mlp.contract(kept.pre_activation) + kept.middle.
   void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept) const;
@@ -103,6 +103,11 @@ struct EncoderBlock {
   void backward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept,
                 const MatrixView& grad) const;
   bool trainable() const;
+
+ private:
+  // The first half of `forward`.
+  void attend(Pass& pass, const EncoderSize& size, const Offsets& offsets, const std::vector<SequenceGroup>& groups,
+              const MatrixView& tokens) const;
 };
 
 // Where a tower's per-layer states go, when they are asked for: the embeddings and then every block's output.

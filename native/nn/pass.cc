@@ -149,6 +149,9 @@ void Pass::attention(const AttentionArgs& args) {
 void Pass::attention_backward(const AttentionBackwardArgs& args) {
   run_operation(siglip2::attention_backward, args);
 }
+void Pass::self_attention(const SelfAttentionArgs& args) {
+  run_operation(siglip2::self_attention, args);
+}
 void Pass::map_pool(const MapPoolArgs& args) {
   run_operation(siglip2::map_pool, args);
 }

@@ -24,6 +24,7 @@
 #include "ops/mlp/mlp.h"
 #include "ops/patchify/patchify.h"
 #include "ops/position_embedding/position_embedding.h"
+#include "ops/self_attention/self_attention.h"
 #include "ops/sigmoid_loss/sigmoid_loss.h"
 #include "ops/token_embedding/token_embedding.h"
 
@@ -77,6 +78,11 @@ class Pass {
   void gelu_backward(const GeluBackwardArgs& args);
   void attention(const AttentionArgs& args);
   void attention_backward(const AttentionBackwardArgs& args);
+  // Whether `self_attention` is there and gains with such sequences.
+  bool fuses_self_attention(const std::int32_t* offsets, std::int64_t sequences) const {
+    return siglip2::fuses_self_attention(device_.table(), offsets, sequences);
+  }
+  void self_attention(const SelfAttentionArgs& args);
   void map_pool(const MapPoolArgs& args);
   void map_pool_backward(const MapPoolBackwardArgs& args);
   void probe_keys_backward(const ProbeKeysBackwardArgs& args);

@@ -104,9 +104,14 @@ MatrixView VisionTower::embed(Pass& pass, const VisionBatch& batch, Offsets& off
     offsets.length_bound = bucket.length_bound;
   }
   const MatrixView embedded = pass.allocate(rows, config_.encoder.width);
-  const Arena::Scope scope = pass.scope();
-  embed(pass, batch, pass.allocate(tokens, std::int64_t{3} * config_.patch_size * config_.patch_size),
-        embedded.slice_rows(0, tokens));
+  std::int64_t first = batch.first;
+  for (const SequenceGroup& group : group_sequences(pass, offsets, tokens)) {
+    const Arena::Scope scope = pass.scope();
+    const VisionBatch part{batch.input, batch.spatial_shapes, first, group.offsets.sequences()};
+    embed(pass, part, pass.allocate(group.rows, std::int64_t{3} * config_.patch_size * config_.patch_size),
+          embedded.slice_rows(group.first_row, group.rows));
+    first += part.count;
+  }
   if (rows > tokens) pass.fill_zero(embedded.slice_rows(tokens, rows - tokens));
   if (offsets.length_bound > 0) pass.divide();
   return embedded;

@@ -22,9 +22,6 @@ constexpr std::int64_t kGroupPanels = 64 / kTileColumns;
 // Work below this number of multiply-adds is not worth a second thread.
 constexpr std::int64_t kLeastTaskWork = 100000;
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
   return a < b ? a : b;
 }

@@ -12,6 +12,10 @@ namespace siglip2::SIGLIP2_ISA {
 
 inline constexpr int kTileColumns = kTileVectors * kLanes;
 
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
 // How the operands of a register tile are packed. Units are 32 bits of b: one float32, a pair of bfloat16 numbers, a
 // quad of 8-bit integers. `a` has, for one tile of rows after the other, `rows` · `row_words` words for each unit.
 struct TileFormat {

@@ -1,259 +1,16 @@
-// Attention on CPUs.
-//
-// Plan. Vector lanes are queries. A group of kTileColumns queries is transposed once, scaled, to [head_dim][queries];
-// then scores and output are both products of the register tile of cpu/simd/tile.h with nothing reduced across lanes:
-//
-//   scores [keys][queries]     = key [keys][head_dim] · queryᵀ [head_dim][queries]
-//   outputᵀ [head_dim][queries] = valueᵀ [head_dim][keys] · weights [keys][queries]
-//
-// and softmax runs down the columns. A task is a tile of queries of one head of one sequence. For each tile of keys it
-// copies keys and values side by side into scratch (they stay in the L2 cache for all groups of the task) and takes
-// group after group, whose scores (L1) never leave the core. Running maxima and sums join the tiles of keys. Scores are
-// in units of log 2, so that their exponential is a power of two. Tiles of keys and groups of queries are cut by the
-// lengths alone, so results do not depend on the tasks.
-//
-// With products in bfloat16 both are products of cpu/simd/pair_tile.h: depths, which are head_dim and keys, lie in
-// pairs (cpu/simd/pair_panels.h), and a group's weights are rounded and joined where the scores were.
-//
-// Floor: 2·head_dim multiply-adds, twice the rate in bfloat16 where the machine has it, and one exponential a score.
+// Attention on CPUs: heads and tiles of queries of all sequences, shared by the threads. What a task does is in
+// attention_head.h.
 #include "ops/attention/attention.h"
-
-#include <cmath>
-#include <limits>
 
 #include "cpu/kernels.h"
 #include "cpu/simd/matrix_unit.h"
-#include "cpu/simd/simd_math.h"
-#include "cpu/simd/tile.h"
 #include "cpu/thread_pool.h"
-#include "ops/attention/attention_panels.h"
+#include "ops/attention/attention_head.h"
 
 namespace siglip2::SIGLIP2_ISA {
-namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::int64_t kTileElements =
-    24576;                                // queries × head_dim of a task: transposed queries and outputs stay in L2
-constexpr std::int64_t kFewQueries = 64;  // queries of a task when there are too few tasks for the threads
-
-std::int64_t most_keys_of(int head_dim) {
-  return head_dim <= 128 ? 256 : 128;
-}
-
-// A worker's scratch, cut up. Groups follow each other in `query`, `output`, `most` and `total`.
-struct Scratch {
-  float* key;     // rows of the tile, of head_units
-  float* value;   // features as rows of the tile, of their units
-  float* scores;  // [keys][kTileColumns]
-  float* query;   // [groups][column_rows][kTileColumns]
-  float* output;  // [groups][head_rows][kTileColumns]
-  float* most;    // [groups][kTileColumns]
-  float* total;   // [groups][kTileColumns]
-};
-
-// Returns how many floats the parts take; with memory == nullptr only that.
-std::int64_t divide_scratch(const HeadLayout& layout, std::int64_t groups, float* memory, Scratch& scratch) {
-  const std::int64_t keys = most_keys_of(static_cast<int>(layout.head_dim));
-  std::int64_t used = 0;
-  const auto take = [&](std::int64_t count) {
-    float* const part = memory == nullptr ? nullptr : memory + used;
-    used += divide_up(count, 16) * 16;
-    return part;
-  };
-  const std::int64_t row_words = layout.format.row_words;
-  scratch.key = take(round_up(keys, layout.format.rows) * layout.head_units * row_words + kLanes);
-  scratch.value = take(layout.head_rows * layout.units(keys) * row_words + kLanes);
-  scratch.scores = take(round_up(keys, layout.format.rows) * kTileColumns);
-  scratch.query = take(groups * layout.column_rows * kTileColumns);
-  scratch.output = take(groups * layout.head_rows * kTileColumns);
-  scratch.most = take(groups * kTileColumns);
-  scratch.total = take(groups * kTileColumns);
-  return used;
-}
-
-// What a task works on: queries [first_query, first_query + queries) of a sequence, counted from its start.
-struct Task {
-  std::int64_t query_row;  // row of the sequence's first query
-  std::int64_t key_row;
-  std::int64_t keys;
-  std::int64_t first_query;
-  std::int64_t queries;
-  std::int64_t head;
-};
-
-// Keys become panels of a tile's rows of keys, values panels of a tile's rows of features.
-void pack_keys(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t first,
-               std::int64_t count, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
-  const std::int64_t row = task.key_row + first, column = task.head * head_dim;
-  const float* const key = args.key.as<float>() + row * args.key.stride + column;
-  const float* const value = args.value.as<float>() + row * args.value.stride + column;
-  layout.pack_rows(key, args.key.stride, count, scratch.key);
-  layout.pack_features(value, args.value.stride, count, scratch.value);
-}
-
-// Queries, times the scale and log₂ e, become columns of the tile.
-void pack_queries(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t groups,
-                  const Scratch& scratch) {
-  const float* const query =
-      args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
-  for (std::int64_t group = 0; group < groups; ++group) {
-    const std::int64_t first = group * kTileColumns;
-    float* const panel = scratch.query + first * layout.column_rows;
-    pack_columns(query + first * args.query.stride, args.query.stride, smaller(kTileColumns, task.queries - first),
-                 args.head_dim, args.scale * kLog2E, panel);
-    layout.join(panel, args.head_dim);
-  }
-}
-
-// Running softmax of a group of queries.
-struct GroupState {
-  Vec most[kTileVectors];   // largest score so far
-  Vec total[kTileVectors];  // Σ 2^(score − most)
-  Vec decay[kTileVectors];  // what the output so far must be multiplied by
-};
-
-// Scores of keys behind their query become −∞.
-void mask_future(float* scores, std::int64_t first_key, std::int64_t count, std::int64_t first_query) {
-  for (std::int64_t j = 0; j < count; ++j) {
-    for (int v = 0; v < kTileVectors; ++v) {
-      const std::int64_t masked = first_key + j - first_query - v * kLanes;
-      if (masked <= 0) continue;
-      float* const target = scores + j * kTileColumns + v * kLanes;
-      store(target, select_first(static_cast<int>(smaller(masked, kLanes)), broadcast(-kInfinity), load(target)));
-    }
-  }
-}
-
-// Scores of `count` keys become weights 2^(score − most), and `state` is brought up to date.
-void soften(float* scores, std::int64_t count, GroupState& state) {
-  for (int v = 0; v < kTileVectors; ++v) {
-    float* const column = scores + v * kLanes;
-    // Several at a time: one after the other would wait for each other.
-    Vec largest[4] = {state.most[v], state.most[v], state.most[v], state.most[v]};
-    std::int64_t key = 0;
-    for (; key + 4 <= count; key += 4) {
-      SIGLIP2_UNROLL for (int i = 0; i < 4; ++i) {
-        largest[i] = max(largest[i], load(column + (key + i) * kTileColumns));
-      }
-    }
-    for (; key < count; ++key)
-      largest[0] = max(largest[0], load(column + key * kTileColumns));
-    const Vec most = max(max(largest[0], largest[1]), max(largest[2], largest[3]));
-    Vec sum = zero();
-    for (std::int64_t j = 0; j < count; ++j) {
-      const Vec weight = exp2_nonpositive(load(column + j * kTileColumns) - most);
-      store(column + j * kTileColumns, weight);
-      sum = sum + weight;
-    }
-    state.decay[v] = exp2_nonpositive(state.most[v] - most);
-    state.total[v] = multiply_add(state.total[v], state.decay[v], sum);
-    state.most[v] = most;
-  }
-}
-
-// One group of queries against the tile of keys in scratch.
-void attend(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t group,
-            std::int64_t first_key, std::int64_t packed_keys, const Scratch& scratch) {
-  const std::int64_t first_query = task.first_query + group * kTileColumns;
-  std::int64_t keys = packed_keys;
-  if (args.causal) keys = smaller(keys, first_query + kTileColumns - first_key);
-  if (keys <= 0) return;
-
-  const std::int64_t height = layout.format.rows, row_words = layout.format.row_words;
-  const float* const query = scratch.query + group * layout.column_rows * kTileColumns;
-  float* const output = scratch.output + group * layout.head_rows * kTileColumns;
-  for (std::int64_t j = 0; j < keys; j += height) {
-    layout.multiply(keys - j, {scratch.key + j * layout.head_units * row_words, query, layout.head_units,
-                               scratch.scores + j * kTileColumns, kTileColumns, false});
-  }
-  if (args.causal && first_key + keys > first_query) mask_future(scratch.scores, first_key, keys, first_query);
-
-  GroupState state;
-  for (int v = 0; v < kTileVectors; ++v) {
-    state.most[v] = load(scratch.most + group * kTileColumns + v * kLanes);
-    state.total[v] = load(scratch.total + group * kTileColumns + v * kLanes);
-  }
-  soften(scratch.scores, keys, state);
-  for (int v = 0; v < kTileVectors; ++v) {
-    store(scratch.most + group * kTileColumns + v * kLanes, state.most[v]);
-    store(scratch.total + group * kTileColumns + v * kLanes, state.total[v]);
-  }
-
-  if (first_key > 0) {
-    for (std::int64_t i = 0; i < layout.head_dim; ++i) {
-      for (int v = 0; v < kTileVectors; ++v) {
-        float* const target = output + i * kTileColumns + v * kLanes;
-        store(target, load(target) * state.decay[v]);
-      }
-    }
-  }
-  const std::int64_t units = layout.units(keys);
-  layout.join(scratch.scores, keys);
-  const std::int64_t value_words = layout.units(packed_keys) * row_words;
-  for (std::int64_t i = 0; i < layout.head_dim; i += height) {
-    layout.multiply(layout.head_dim - i, {scratch.value + i * value_words, scratch.scores, units,
-                                          output + i * kTileColumns, kTileColumns, first_key > 0});
-  }
-}
-
-// Divides a group's output by its sums and writes it, and the logarithm of the sums, to the rows of its queries.
-void finish_group(const AttentionArgs& args, const HeadLayout& layout, const Task& task, std::int64_t group,
-                  const Scratch& scratch) {
-  const int head_dim = args.head_dim;
-  const std::int64_t first = group * kTileColumns;
-  const std::int64_t queries = smaller(kTileColumns, task.queries - first);
-  const std::int64_t row = task.query_row + task.first_query + first;
-  const float* const sums = scratch.output + first * layout.head_rows;
-  float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
-  Vec scale[kTileVectors];
-  for (int v = 0; v < kTileVectors; ++v)
-    scale[v] = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
-  write_columns(sums, scale, queries, head_dim, output, args.output.stride);
-  if (args.log_sum_exp.data == nullptr) return;
-  const double ln2 = 0.69314718055994530942;
-  for (std::int64_t lane = 0; lane < queries; ++lane) {
-    const double most = scratch.most[first + lane];
-    const double total = scratch.total[first + lane];
-    args.log_sum_exp.as<float>()[(row + lane) * args.log_sum_exp.stride + task.head] =
-        static_cast<float>((most + std::log2(total)) * ln2);
-  }
-}
-
-void write_empty(const AttentionArgs& args, const Task& task) {
-  for (std::int64_t i = 0; i < task.queries; ++i) {
-    const std::int64_t row = task.query_row + task.first_query + i;
-    std::memset(args.output.as<float>() + row * args.output.stride + task.head * args.head_dim, 0,
-                static_cast<std::size_t>(args.head_dim) * sizeof(float));
-    if (args.log_sum_exp.data != nullptr) {
-      args.log_sum_exp.as<float>()[row * args.log_sum_exp.stride + task.head] = -kInfinity;
-    }
-  }
-}
-
-void run_task(const AttentionArgs& args, const HeadLayout& layout, const Task& task, const Scratch& scratch) {
-  if (task.keys == 0) return write_empty(args, task);
-  const std::int64_t groups = divide_up(task.queries, kTileColumns);
-  pack_queries(args, layout, task, groups, scratch);
-  for (std::int64_t i = 0; i < groups * kTileColumns; ++i) {
-    scratch.most[i] = -kInfinity;
-    scratch.total[i] = 0.0f;
-  }
-  const std::int64_t most_keys = most_keys_of(args.head_dim);
-  const std::int64_t visible = args.causal ? smaller(task.keys, task.first_query + task.queries) : task.keys;
-  for (std::int64_t first = 0; first < visible; first += most_keys) {
-    const std::int64_t count = smaller(most_keys, visible - first);
-    pack_keys(args, layout, task, first, count, scratch);
-    for (std::int64_t group = 0; group < groups; ++group)
-      attend(args, layout, task, group, first, count, scratch);
-  }
-  for (std::int64_t group = 0; group < groups; ++group)
-    finish_group(args, layout, task, group, scratch);
-}
-
-}  // namespace
 
 void attention_cpu(OpContext& context, const AttentionArgs& args) {
+  constexpr std::int64_t kFewQueries = 64;  // of a task when there are too few tasks for the threads
   const auto tasks_with = [&](std::int64_t tile) {
     std::int64_t tasks = 0;
     for (std::int64_t s = 0; s < args.sequences; ++s) {
@@ -261,11 +18,9 @@ void attention_cpu(OpContext& context, const AttentionArgs& args) {
     }
     return tasks;
   };
-  std::int64_t tile = kTileElements / args.head_dim / kTileColumns * kTileColumns;
-  if (tile > 16 * kTileColumns) tile = 16 * kTileColumns;
+  std::int64_t tile = most_queries_of(args.head_dim);
   if (tile > kFewQueries && tasks_with(tile) < 4 * context.threads) tile = kFewQueries;
-  const std::int64_t groups = divide_up(tile, kTileColumns);
-  const HeadLayout layout = HeadLayout::of(args.head_dim, args.product_type);
+  const HeadAttention attention(args.head_dim, args.product_type, tile);
 
   cpu::parallel_for(tasks_with(tile), context.threads, [&](std::int64_t index, int worker) {
     std::int64_t s = 0, tiles = 0;
@@ -274,20 +29,16 @@ void attention_cpu(OpContext& context, const AttentionArgs& args) {
       if (index < tiles * args.heads) break;
       index -= tiles * args.heads;
     }
-    Task task;
+    HeadTask task;
     task.query_row = args.query_offsets[s];
     task.key_row = args.key_offsets[s];
     task.keys = args.key_offsets[s + 1] - args.key_offsets[s];
     task.head = index / tiles;
     task.first_query = index % tiles * tile;
     task.queries = smaller(tile, args.query_offsets[s + 1] - args.query_offsets[s] - task.first_query);
-    Scratch scratch;
-    const std::int64_t floats = divide_scratch(layout, groups, nullptr, scratch);
-    float* const memory =
-        static_cast<float*>(cpu::worker_scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
-    divide_scratch(layout, groups, memory, scratch);
-    const MatrixUnitScope matrix_unit(layout.pairs);
-    run_task(args, layout, task, scratch);
+    const auto bytes = static_cast<std::size_t>(attention.scratch_floats()) * sizeof(float);
+    const MatrixUnitScope matrix_unit(args.product_type == DType::kBFloat16);
+    attention.run(args, task, static_cast<float*>(cpu::worker_scratch(worker, bytes)));
   });
 }
 

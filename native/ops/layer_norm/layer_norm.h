@@ -20,6 +20,13 @@ struct LayerNormArgs {
   MatrixView output;
 };
 
+// The parameters of a layer norm that is a part of another operation; without weight there is none.
+struct NormParameters {
+  const float* weight = nullptr;  // [width] float32, and so is
+  const float* bias = nullptr;
+  float epsilon = 1e-6f;
+};
+
 // Gradients of layer normalisation. With x̂ = (input − mean)/√(variance + epsilon) and g = grad_output · weight:
 //
 //   grad_input = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon)

@@ -55,7 +55,7 @@ void multiply_block(const LinearArgs& args, const PackedShape& shape, const Bloc
   const PackedRows rows = {panels, scales, block.rows};
   pack_block(args, shape, block.first_row, rows, scales + tiled_rows(shape, block.rows));
   const MatrixUnitScope matrix_unit(args.weight.dtype != DType::kFloat32);
-  multiply_panels(args.weight, rows, block.first_panel, block.panels, scratch, FinishLinear{args, block.first_row});
+  multiply_panels(args.weight, rows, {block.panels, {block.first_panel}}, scratch, FinishLinear{args, block.first_row});
 }
 
 }  // namespace

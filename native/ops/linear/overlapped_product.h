@@ -40,13 +40,15 @@ class UnfinishedTiles {
 // As multiply_panels (ops/linear/packed_product.h), of at most 32 · kMostRowTiles rows. `finish` is also called for
 // parts of a tile, in order, where finish.in_parts(panel) says that it may be.
 template <class Unit, Element kElement, typename Finish>
-void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& input, std::int64_t first_panel,
-                                std::int64_t panels, float* sums, const Finish& finish) {
+void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& input, const PanelRuns& panels,
+                                float* sums, const Finish& finish) {
   constexpr std::int64_t kHeight = kMatrixUnitFormat.rows, kRowsAtOnce = 2, kRowsAhead = 8;
   const PackedShape shape = PackedShape::of(weight.in_features, weight.dtype);
   const std::int64_t units = shape.units, block_units = shape.units_of_block();
   const std::int64_t row_tiles = divide_up(input.rows, kHeight), steps = units / kRegisterRows;
-  const float* const weights = static_cast<const float*>(weight.data);
+  const auto columns_of = [&](std::int64_t panel, std::int64_t unit) {
+    return static_cast<const float*>(weight.data) + (panel * shape.panel_units + unit) * kTileColumns;
+  };
   // Places for a tile's sums, used in turn: a tile is finished while the next is multiplied, or the next panel's.
   constexpr std::int64_t kFewPlaces = 3;
   const std::int64_t places = units <= block_units ? kFewPlaces : 2 * row_tiles;
@@ -59,8 +61,7 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
     if (left > 0) finish.prefetch_rows(later, left < rows ? left : rows, tile.panel);
     float* const part = tile.sums + tile.done * kTileColumns;
     if constexpr (kElement == Element::kQuad)
-      scale_quad_tile(part, rows, weights + (tile.panel * shape.panel_units + units) * kTileColumns,
-                      input.scales + tile.row + tile.done);
+      scale_quad_tile(part, rows, columns_of(tile.panel, units), input.scales + tile.row + tile.done);
     finish(part, tile.row + tile.done, rows, tile.panel);
     tile.done += rows;
   };
@@ -82,14 +83,15 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
     if (tile.done == tile.rows) waiting.pop();
   };
 
-  for (std::int64_t p = 0; p < panels; ++p) {
-    const std::int64_t panel = first_panel + p;
+  for (std::int64_t p = 0; p < panels.count(); ++p) {
+    const std::int64_t panel = panels[p];
+    const bool last_panel = p + 1 == panels.count();
     for (std::int64_t first = 0; first < units; first += block_units) {
       const std::int64_t depth = units - first < block_units ? units - first : block_units;
       const bool last = first + depth == units;
-      const float* const columns = weights + (panel * shape.panel_units + first) * kTileColumns;
-      next = last ? weights + (panel + 1) * shape.panel_units * kTileColumns : columns + depth * kTileColumns;
-      next_pairs = last && p + 1 == panels ? 0 : divide_up(block_units * kRegisterRows, row_tiles * depth);
+      const float* const columns = columns_of(panel, first);
+      next = !last ? columns + depth * kTileColumns : last_panel ? nullptr : columns_of(panels[p + 1], 0);
+      next_pairs = next == nullptr ? 0 : divide_up(block_units * kRegisterRows, row_tiles * depth);
       for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
         const std::int64_t row = tile * kHeight;
         const std::int64_t rows = input.rows - row < kHeight ? input.rows - row : kHeight;

@@ -78,20 +78,20 @@ inline void prefetch_part(const float* panel, std::int64_t units, std::int64_t i
     prefetch(panel + line * kLine);
 }
 
-// Calls finish(sums, first row, rows, panel) for every tile of panels [first_panel, first_panel + panels): its complete
+// Calls finish(sums, first row, rows, panel) for every tile of the panels, of which there is at least one: its complete
 // sums, float32 [rows][kTileColumns], while they are in the L1 cache, and before it finish.prefetch_rows(row, rows,
 // panel), for what it will read and write besides. `sums` has sums_floats of the rows. Matrix units have a way of their
 // own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel). Within a MatrixUnitScope.
 template <typename Finish>
-void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::int64_t first_panel, std::int64_t panels,
-                     float* sums, const Finish& finish) {
+void multiply_panels(const PackedWeight& weight, const PackedRows& input, const PanelRuns& panels, float* sums,
+                     const Finish& finish) {
 #if defined(SIGLIP2_MATRIX_UNIT)
   const bool pairs = weight.dtype == DType::kBFloat16;
   if (pairs || weight.dtype == DType::kInt8) {
     const auto multiply = [&](auto unit) {
       using Unit = decltype(unit);
-      pairs ? multiply_panels_overlapped<Unit, Element::kPair>(weight, input, first_panel, panels, sums, finish)
-            : multiply_panels_overlapped<Unit, Element::kQuad>(weight, input, first_panel, panels, sums, finish);
+      pairs ? multiply_panels_overlapped<Unit, Element::kPair>(weight, input, panels, sums, finish)
+            : multiply_panels_overlapped<Unit, Element::kQuad>(weight, input, panels, sums, finish);
     };
     const cpu::ProductMethod method = pairs ? pair_product_method() : quad_product_method();
     if (method == cpu::ProductMethod::kMatrixUnit) return multiply(Registers());
@@ -102,22 +102,25 @@ void multiply_panels(const PackedWeight& weight, const PackedRows& input, std::i
   const std::int64_t height = shape.format.rows, row_words = shape.format.row_words;
   const std::int64_t units = shape.units, block_units = shape.units_of_block();
   const std::int64_t row_tiles = tiled_rows(shape, input.rows) / height;
-  const float* const weights = static_cast<const float*>(weight.data);
+  const auto columns_of = [&](std::int64_t panel, std::int64_t unit) {
+    return static_cast<const float*>(weight.data) + (panel * shape.panel_units + unit) * kTileColumns;
+  };
 
   // A single tile of rows has nothing to keep in the cache: each panel is read from end to end.
   const std::int64_t group_panels = row_tiles == 1 ? 1 : kGroupPanels;
-  for (std::int64_t group = 0; group < panels; group += group_panels) {
-    const std::int64_t count = panels - group < group_panels ? panels - group : group_panels;
+  for (std::int64_t group = 0; group < panels.count(); group += group_panels) {
+    const std::int64_t left = panels.count() - group, count = left < group_panels ? left : group_panels;
     for (std::int64_t first = 0; first < units; first += block_units) {
       const std::int64_t depth = units - first < block_units ? units - first : block_units;
       const bool complete = first + depth == units;
       for (std::int64_t p = 0; p < count; ++p) {
-        const std::int64_t panel = first_panel + group + p;
-        const float* const columns = weights + (panel * shape.panel_units + first) * kTileColumns;
+        const std::int64_t panel = panels[group + p];
+        const float* const columns = columns_of(panel, first);
+        const float* const next = p + 1 < count ? columns_of(panels[group + p + 1], first) : nullptr;
         for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
           const std::int64_t row = tile * height;
           const std::int64_t rows = input.rows - row < height ? input.rows - row : height;
-          if (p + 1 < count) prefetch_part(columns + shape.panel_units * kTileColumns, depth, tile, row_tiles);
+          if (next != nullptr) prefetch_part(next, depth, tile, row_tiles);
           if (complete) finish.prefetch_rows(row, rows, panel);
           float* const tile_sums = sums + (p * row_tiles + tile) * height * kTileColumns;
           const float* const tile_rows = input.panels + (row * units + first * height) * row_words;

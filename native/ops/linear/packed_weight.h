@@ -10,10 +10,6 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 struct PackedShape {
   const TileFormat& format;
   int values_of_unit;
@@ -34,6 +30,16 @@ struct PackedShape {
     const std::int64_t step = format.step > 8 ? format.step : 8;
     return divide_up(divide_up(units, blocks), step) * step;
   }
+};
+
+// Panels of a packed weight in the order in which they are multiplied: runs of `length` neighbours, at most three.
+struct PanelRuns {
+  std::int64_t length;
+  std::int64_t starts[3];
+  std::int64_t runs = 1;
+
+  std::int64_t count() const { return length * runs; }
+  std::int64_t operator[](std::int64_t index) const { return starts[index / length] + index % length; }
 };
 
 // Rows packed for a product: `panels` as the format says, and in int8 the scale of each.

@@ -11,15 +11,10 @@
 // The same bits as layer_norm, linear with GELU and linear with residual one after the other.
 #pragma once
 
+#include "ops/layer_norm/layer_norm.h"
 #include "ops/linear/linear.h"
 
 namespace siglip2 {
-
-struct NormParameters {
-  const float* weight = nullptr;  // [width] float32, and so is
-  const float* bias = nullptr;
-  float epsilon = 1e-6f;
-};
 
 struct MlpArgs {
   ConstMatrixView input;

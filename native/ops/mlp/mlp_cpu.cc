@@ -125,7 +125,7 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
   const PackedRows input = {scratch + layout.input, scratch + layout.input_scales, rows};
   const PackedRows hidden = {scratch + layout.hidden, scratch + layout.hidden_scales, rows};
   const MatrixUnitScope matrix_unit(args.fc1.dtype != DType::kFloat32);
-  multiply_panels(args.fc1, input, 0, divide_up(args.fc1.out_features, kTileColumns), scratch,
+  multiply_panels(args.fc1, input, {divide_up(args.fc1.out_features, kTileColumns), {0}}, scratch,
                   FinishHidden{args, layout, scratch});
   if (layout.hidden_stride != 0)
     pack_input_rows(args.fc2.dtype, scratch + layout.hidden_rows, layout.hidden_stride, args.fc2.in_features, hidden);
@@ -134,7 +134,7 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
   second.bias = args.fc2_bias;
   second.residual = args.residual;
   second.output = args.output;
-  multiply_panels(args.fc2, hidden, 0, divide_up(args.fc2.out_features, kTileColumns), scratch,
+  multiply_panels(args.fc2, hidden, {divide_up(args.fc2.out_features, kTileColumns), {0}}, scratch,
                   FinishLinear{second, first_row});
 }
 

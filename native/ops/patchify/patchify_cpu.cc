@@ -51,9 +51,6 @@ std::int64_t smaller(std::int64_t a, std::int64_t b) {
 std::int64_t larger(std::int64_t a, std::int64_t b) {
   return a > b ? a : b;
 }
-std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // Pillow's arithmetic: bytes between and after the passes, on pairs of source positions.
 struct PairArithmetic : Normalizer {

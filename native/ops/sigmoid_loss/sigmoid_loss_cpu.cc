@@ -40,9 +40,6 @@ constexpr std::int64_t kMostDepth = 384;                           // of a panel
 constexpr std::int64_t kShortDepth = 64;                           // of sums that are no pairs, at most
 constexpr std::int64_t kTileSize = kTileRows * kTileColumns;
 
-constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
   return a < b ? a : b;
 }
