@@ -194,6 +194,14 @@ const valid = {
       threads: 2,
     },
   ],
+  selfAttention: () => [
+    {
+      ...{ input: tensor([5, 6]), offsets: Int32Array.of(0, 2, 2, 5), heads: 2, epsilon: 1e-6 },
+      ...{ normWeight: tensor([6]), normBias: tensor([6]), queryKeyValueWeight: tensor([18, 6]) },
+      ...{ queryKeyValueBias: tensor([18]), outWeight: tensor([6, 6]), outBias: tensor([6]), residual: tensor([5, 6]) },
+      ...{ weightDtype: pick(['float32', 'bfloat16', 'int8']), threads: 2 },
+    },
+  ],
   mlp: () => [
     {
       ...{ input: tensor([3, 5]), normWeight: tensor([5]), normBias: tensor([5]), epsilon: 1e-6 },
