@@ -1,19 +1,19 @@
 // The fused first half of a transformer block at the model's shapes: see ../README.md.
 import { selfAttention } from 'siglip2/kernels';
-import { againstReference, options, randomTensor, runCases, threads } from '../support/kernels.mjs';
+import { casesOfLayers, options, randomTensor, runCases } from '../support/kernels.mjs';
 
 const models = [
   { model: 'B/16-256', width: 768, heads: 12, sequences: 8, tokens: 256 },
   { model: 'B, texts', width: 768, heads: 12, sequences: 32, tokens: 64 },
   { model: 'L/16-256', width: 1024, heads: 16, sequences: 8, tokens: 256 },
   { model: 'So400m/14-384', width: 1152, heads: 16, sequences: 4, tokens: 729 },
-].map((each) => ({ ...each, width: options.smoke ? 2 * each.heads : each.width }));
+].map((each) => (options.smoke ? { ...each, width: 2 * each.heads, tokens: 9 } : each));
 
-function makeArguments({ width, heads }, sequences, tokens, device) {
+function argumentsOf({ width, heads, ...sizes }, device, few) {
   const tensor = (shape, seed, deviation = 1) => randomTensor(shape, seed, { device, deviation });
-  const rows = sequences * tokens;
+  const { sequences, tokens } = few ? { sequences: 2, tokens: 19 } : sizes;
   return {
-    input: tensor([rows, width], 1),
+    input: tensor([sequences * tokens, width], 1),
     heads,
     offsets: Int32Array.from({ length: sequences + 1 }, (_, sequence) => sequence * tokens),
     norm: { weight: tensor([width], 2), bias: tensor([width], 3, 0.1) },
@@ -21,33 +21,14 @@ function makeArguments({ width, heads }, sequences, tokens, device) {
     queryKeyValueBias: tensor([3 * width], 5, 0.1),
     outWeight: tensor([width, width], 6, width ** -0.5),
     outBias: tensor([width], 7, 0.1),
-    residual: tensor([rows, width], 8),
+    residual: tensor([sequences * tokens, width], 8),
   };
 }
 
-const checks = [];
-const cases = [];
-// Queries, keys, values and weights are rounded, too, and may be rounded the other way.
-const bounds = { bfloat16: { difference: 5e-2, cosine: 1e-5 }, int8: { difference: 0.1, cosine: 1e-4 } };
-for (const shape of models)
-  for (const dtype of ['float32', 'bfloat16', 'int8']) {
-    const { model, width } = shape;
-    const label = `${model}, ${dtype}`;
-    const run = async (device) =>
-      (await selfAttention({ ...makeArguments(shape, 2, 19, device), weightDtype: dtype, threads })).output;
-    checks.push(await againstReference(label, width, run, bounds[dtype]));
-    const sequences = shape.sequences;
-    const tokens = options.smoke ? 9 : shape.tokens;
-    const args = makeArguments(shape, sequences, tokens, 'cpu');
-    const rows = sequences * tokens;
-    cases.push({
-      name: label,
-      shape: `${sequences} × ${tokens}, ${shape.heads} heads, width ${width}`,
-      operations: 8 * rows * width * width + 4 * rows * tokens * width,
-      dtype,
-      kernel: () => selfAttention({ ...args, weightDtype: dtype, threads }),
-    });
-  }
+const { checks, cases } = await casesOfLayers(models, selfAttention, argumentsOf, (model) => ({
+  shape: `${model.sequences} × ${model.tokens}, ${model.heads} heads, width ${model.width}`,
+  operations: model.sequences * model.tokens * (8 * model.width ** 2 + 4 * model.tokens * model.width),
+}));
 await runCases({
   name: 'self-attention',
   title: 'Attention of a block',

@@ -39,6 +39,34 @@ export async function againstReference(name, width, run, bounds = { difference: 
   return compareRows(`${name}: cpu against reference`, results[0], results[1], width, bounds);
 }
 
+// Of operations of several layers: what is between them is rounded, too, and may be rounded the other way.
+const boundsOfLayers = {
+  bfloat16: { difference: 5e-2, cosine: 1e-5 },
+  int8: { difference: 0.1, cosine: 1e-4 },
+};
+
+/**
+ * Checks and cases of an operation of several layers, for each model in each type of weights.
+ * @param models `model`, its name, `width` of the output, and what the other functions read
+ * @param operation a kernel with `weightDtype`
+ * @param argumentsOf given a model, the device, and whether they are to be few, for the check; of the operation
+ * @param describe given a model: `shape`, in words, and `operations`
+ */
+export async function casesOfLayers(models, operation, argumentsOf, describe) {
+  const checks = [];
+  const cases = [];
+  for (const model of models)
+    for (const weightDtype of ['float32', 'bfloat16', 'int8']) {
+      const name = `${model.model}, ${weightDtype}`;
+      const call = (args) => operation({ ...args, weightDtype, threads });
+      const check = async (device) => (await call(argumentsOf(model, device, true))).output;
+      checks.push(await againstReference(name, model.width, check, boundsOfLayers[weightDtype]));
+      const args = argumentsOf(model, 'cpu', false);
+      cases.push({ name, ...describe(model), dtype: weightDtype, kernel: () => call(args) });
+    }
+  return { checks, cases };
+}
+
 /**
  * The rate of the instruction that products with weights of this type are made of, on registers alone: what a kernel could
  * reach at this moment, with whatever else is running. Or, in `missing`, why there is none.

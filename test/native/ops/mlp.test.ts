@@ -1,17 +1,9 @@
 /** The fused MLP against its parts on the same device, to the bit, and against the double-precision reference. */
 import { describe, expect, it } from 'vitest';
 import { layerNorm, linear, mlp, Tensor, type WeightDType } from '../../../lib/kernels/index.js';
-import { relativeError, sameBits } from '../../support/compare.js';
-import {
-  activationTypes,
-  draw,
-  emulated,
-  Place,
-  roundedOnce,
-  shapesFor,
-  testDevice,
-  threadCounts,
-} from '../../support/devices.js';
+import { relativeError } from '../../support/compare.js';
+import { activationTypes, draw, emulated, Place, roundedOnce, shapesFor } from '../../support/devices.js';
+import { testBitsOfParts } from '../../support/fused-operation.js';
 
 interface Shape {
   rows: number;
@@ -57,7 +49,6 @@ async function inParts({ input, norm, ...args }: Arguments, weightDtype?: Weight
 const run = async (args: Arguments, weightDtype?: WeightDType, threads?: number): Promise<Float32Array> =>
   (await mlp({ ...args, ...(weightDtype && { weightDtype }), ...(threads && { threads }) })).output.read();
 
-const weightTypes: WeightDType[] = testDevice === 'cpu' ? ['float32', 'bfloat16', 'int8'] : ['float32'];
 const shapes: [string, Shape][] = [
   ['1 × 1, 1 hidden', { rows: 1, width: 1, intermediate: 1 }],
   ['no rows', { rows: 0, width: 3, intermediate: 5 }],
@@ -75,16 +66,7 @@ const shapes: [string, Shape][] = [
 ];
 
 describe('mlp', () => {
-  const cases = shapes.flatMap(([name, shape]) => weightTypes.map((type) => [name, type, shape] as const));
-  it.each(cases)('%s with weights in %s has the bits of its parts', async (_, type, shape) => {
-    const weightDtype = type === 'float32' ? undefined : type;
-    for (const everything of [true, false]) {
-      const args = argumentsOf(Place.tested('float32'), 1, shape, everything);
-      const expected = await inParts(args, weightDtype);
-      expect(sameBits(await run(args, weightDtype), expected)).toBe(true);
-      for (const threads of threadCounts) expect(sameBits(await run(args, weightDtype, threads), expected)).toBe(true);
-    }
-  });
+  testBitsOfParts(shapes, argumentsOf, run, inParts);
 
   it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
     const random = draw(17);

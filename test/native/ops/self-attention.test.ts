@@ -2,16 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { attention, layerNorm, linear, selfAttention, Tensor, type WeightDType } from '../../../lib/kernels/index.js';
 import { relativeError, sameBits } from '../../support/compare.js';
-import {
-  activationTypes,
-  draw,
-  emulated,
-  Place,
-  roundedOnce,
-  shapesFor,
-  testDevice,
-  threadCounts,
-} from '../../support/devices.js';
+import { activationTypes, draw, emulated, Place, roundedOnce, shapesFor, testDevice } from '../../support/devices.js';
+import { testBitsOfParts } from '../../support/fused-operation.js';
 
 interface Shape {
   heads: number;
@@ -78,7 +70,6 @@ async function inParts({ input, norm, ...args }: Arguments, weightDtype?: Weight
 const run = async (args: Arguments, weightDtype?: WeightDType, threads?: number): Promise<Float32Array> =>
   (await selfAttention({ ...args, ...(weightDtype && { weightDtype }), ...(threads && { threads }) })).output.read();
 
-const weightTypes: WeightDType[] = testDevice === 'cpu' ? ['float32', 'bfloat16', 'int8'] : ['float32'];
 const shapes: [string, Shape][] = [
   ['one token of one feature', { heads: 1, headDim: 1, lengths: [1] }],
   ['no sequence', { heads: 2, headDim: 4, lengths: [] }],
@@ -100,16 +91,7 @@ const shapes: [string, Shape][] = [
 ];
 
 describe('selfAttention', () => {
-  const cases = shapes.flatMap(([name, shape]) => weightTypes.map((type) => [name, type, shape] as const));
-  it.each(cases)('%s with weights in %s has the bits of its parts', async (_, type, shape) => {
-    const weightDtype = type === 'float32' ? undefined : type;
-    for (const everything of [true, false]) {
-      const args = argumentsOf(Place.tested('float32'), 1, shape, everything);
-      const expected = await inParts(args, weightDtype);
-      expect(sameBits(await run(args, weightDtype), expected)).toBe(true);
-      for (const threads of threadCounts) expect(sameBits(await run(args, weightDtype, threads), expected)).toBe(true);
-    }
-  });
+  testBitsOfParts(shapes, argumentsOf, run, inParts);
 
   it.each(activationTypes)('agrees with the reference on random shapes in %s', async (dtype) => {
     const random = draw(23);
