@@ -1,7 +1,6 @@
 // The first half of a transformer block as a function of tensors; see addon/kernel_functions.cc.
 #include "ops/self_attention/self_attention.h"
 
-#include <cmath>
 #include <limits>
 
 #include "addon/kernel_arguments.h"
@@ -26,18 +25,8 @@ void run_apart(Device& device, OpContext& context, const SelfAttentionArgs& args
     input = attended;
   }
   linear(table, context, {input, args.query_key_value, args.query_key_value_bias, Activation::kNone, {}, joint});
-  AttentionArgs attention_args;
-  attention_args.query = joint.slice_columns(0, width);
-  attention_args.key = joint.slice_columns(width, width);
-  attention_args.value = joint.slice_columns(2 * width, width);
-  attention_args.query_offsets = attention_args.key_offsets = args.offsets;
-  attention_args.sequences = args.sequences;
-  attention_args.heads = args.heads;
-  attention_args.head_dim = args.head_dim;
-  attention_args.scale = args.scale;
-  attention_args.output = attended;
-  attention_args.product_type = attention_product_type(type, args.out_proj.dtype);
-  attention(table, context, attention_args);
+  const AttentionInputs sequences = joint_attention(joint, args.heads, args.offsets, args.sequences);
+  attention(table, context, {sequences, attended, {}, attention_product_type(type, args.out_proj.dtype)});
   linear(table, context, {attended, args.out_proj, args.out_proj_bias, Activation::kNone, args.residual, args.output});
 }
 
@@ -75,8 +64,6 @@ Napi::Value run_self_attention(const Napi::CallbackInfo& info) {
       args.offsets = offsets.data();
       args.sequences = static_cast<std::int64_t>(offsets.size()) - 1;
       args.heads = static_cast<int>(heads);
-      args.head_dim = static_cast<int>(width / heads);
-      args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(args.head_dim)));
       if (residual) args.residual = matrix(*residual);
       args.output = matrix(*output);
       const bool fused = device.table().self_attention != nullptr;

@@ -1,6 +1,5 @@
 #include "nn/encoder_block.h"
 
-#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -10,25 +9,9 @@
 namespace siglip2 {
 namespace {
 
-int head_dim_of(const EncoderSize& size) {
-  return static_cast<int>(size.width / size.heads);
-}
-float scale_of(const EncoderSize& size) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_of(size))));
-}
-
 AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, const MatrixView& joint) {
-  AttentionInputs inputs;
-  inputs.query = joint.slice_columns(0, size.width);
-  inputs.key = joint.slice_columns(size.width, size.width);
-  inputs.value = joint.slice_columns(2 * size.width, size.width);
-  inputs.query_offsets = offsets.values.data();
-  inputs.key_offsets = offsets.values.data();
-  inputs.sequences = offsets.sequences();
+  AttentionInputs inputs = joint_attention(joint, size.heads, offsets.values.data(), offsets.sequences());
   inputs.length_bound = offsets.length_bound;
-  inputs.heads = size.heads;
-  inputs.head_dim = head_dim_of(size);
-  inputs.scale = scale_of(size);
   return inputs;
 }
 
@@ -140,22 +123,8 @@ bool EncoderBlock::trainable() const {
          out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
 }
 
-void EncoderBlock::attend(Pass& pass, const EncoderSize& size, const Offsets& offsets,
-                          const std::vector<SequenceGroup>& groups, const MatrixView& tokens) const {
-  if (pass.fuses_self_attention(offsets.values.data(), offsets.sequences()))
-    return pass.self_attention({tokens,
-                                {layer_norm1.weight, layer_norm1.bias, size.epsilon},
-                                query_key_value.weight,
-                                query_key_value.bias,
-                                out_proj.weight,
-                                out_proj.bias,
-                                offsets.values.data(),
-                                offsets.sequences(),
-                                size.heads,
-                                head_dim_of(size),
-                                scale_of(size),
-                                tokens,
-                                tokens});
+void EncoderBlock::attend(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
+                          const MatrixView& tokens) const {
   for (const SequenceGroup& group : groups) {
     const Arena::Scope scope = pass.scope();
     const MatrixView rows = tokens.slice_rows(group.first_row, group.rows);
@@ -171,7 +140,21 @@ void EncoderBlock::attend(Pass& pass, const EncoderSize& size, const Offsets& of
 
 void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
                            const std::vector<SequenceGroup>& groups, const MatrixView& tokens) const {
-  attend(pass, size, offsets, groups, tokens);
+  if (groups.empty()) {
+    pass.self_attention({tokens,
+                         {layer_norm1.weight, layer_norm1.bias, size.epsilon},
+                         query_key_value.weight,
+                         query_key_value.bias,
+                         out_proj.weight,
+                         out_proj.bias,
+                         offsets.values.data(),
+                         offsets.sequences(),
+                         size.heads,
+                         tokens,
+                         tokens});
+  } else {
+    attend(pass, size, groups, tokens);
+  }
   if (pass.fuses_mlp(tokens.rows)) {
     pass.mlp({tokens,
               {layer_norm2.weight, layer_norm2.bias, size.epsilon},
@@ -249,7 +232,8 @@ Encoder Encoder::load(Parameters& parameters, const std::string& name, const Enc
 
 bool Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView& tokens, HiddenStates* states) const {
   if (states != nullptr && !states->collect(pass, 0, tokens)) return false;
-  const std::vector<SequenceGroup> groups = group_sequences(pass, offsets, tokens.rows);
+  const bool fused = pass.fuses_self_attention(offsets.values.data(), offsets.sequences());
+  const auto groups = fused ? std::vector<SequenceGroup>() : group_sequences(pass, offsets, tokens.rows);
   for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
     blocks[layer].forward(pass, size, offsets, groups, tokens);
     if (states != nullptr && !states->collect(pass, static_cast<std::int64_t>(layer) + 1, tokens)) return false;

@@ -35,15 +35,16 @@ struct Offsets {
   void append(std::int64_t length);
 };
 
-// Sequences that go through the attention of a block together, and their rows of the batch's matrix.
+// Sequences that go through a part of a tower together, and their rows of the batch's matrix.
 struct SequenceGroup {
   std::int64_t first_row;
   std::int64_t rows;
   Offsets offsets;  // from the group's first row
 };
 
-// All sequences of a batch in groups, in order: on the host a few at a time, since queries, keys and values take three
-// times the memory of the tokens they are made of, and should be in a cache when they are used; on GPUs one group.
+// All sequences of a batch in groups, in order: on the host a few at a time, since what is made on the way (patches, or
+// queries, keys and values, three times the size of the tokens) takes memory, and should be in a cache when it is used;
+// on GPUs one group.
 std::vector<SequenceGroup> group_sequences(const Pass& pass, const Offsets& offsets, std::int64_t rows);
 
 // Gradients of one layer from the gradient of its output. `grad_input` is overwritten; without memory it is not wanted.
@@ -94,7 +95,8 @@ struct EncoderBlock {
   };
 
   static EncoderBlock load(Parameters& parameters, const std::string& name, const EncoderSize& size);
-  // Replaces tokens [Σ tokens, width] by the block's output.
+  // Replaces tokens [Σ tokens, width] by the block's output. Without groups its first half is one operation
+  // (Pass::fuses_self_attention).
   void forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const std::vector<SequenceGroup>& groups,
                const MatrixView& tokens) const;
   // Fills `kept` for its input; the block's output is then mlp.contract(kept.pre_activation) + kept.middle.
@@ -105,8 +107,8 @@ struct EncoderBlock {
   bool trainable() const;
 
  private:
-  // The first half of `forward`.
-  void attend(Pass& pass, const EncoderSize& size, const Offsets& offsets, const std::vector<SequenceGroup>& groups,
+  // The first half of `forward`, group by group.
+  void attend(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
               const MatrixView& tokens) const;
 };
 

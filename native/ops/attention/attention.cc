@@ -1,5 +1,7 @@
 #include "ops/attention/attention.h"
 
+#include <cmath>
+
 #include "tensor/shape_check.h"
 
 namespace siglip2 {
@@ -35,6 +37,25 @@ void check_product_type(const char* name, const OpTable& table, DType activation
 }
 
 }  // namespace
+
+float attention_scale(int head_dim) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+AttentionInputs joint_attention(const ConstMatrixView& joint, int heads, const std::int32_t* offsets,
+                                std::int64_t sequences) {
+  const std::int64_t width = joint.columns / 3;
+  AttentionInputs inputs;
+  inputs.query = joint.slice_columns(0, width);
+  inputs.key = joint.slice_columns(width, width);
+  inputs.value = joint.slice_columns(2 * width, width);
+  inputs.query_offsets = inputs.key_offsets = offsets;
+  inputs.sequences = sequences;
+  inputs.heads = heads;
+  inputs.head_dim = static_cast<int>(width / heads);
+  inputs.scale = attention_scale(inputs.head_dim);
+  return inputs;
+}
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
   const char* const name = "attention";

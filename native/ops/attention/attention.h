@@ -44,6 +44,14 @@ struct AttentionInputs {
   std::int64_t length_bound = 0;
 };
 
+// head_dim^-0.5, the factor of scores that both towers have.
+float attention_scale(int head_dim);
+
+// What sequences that attend to themselves are read from: rows of query, key and value side by side, `joint`
+// [rows, 3·width], in heads of width / heads, with the towers' scale.
+AttentionInputs joint_attention(const ConstMatrixView& joint, int heads, const std::int32_t* offsets,
+                                std::int64_t sequences);
+
 struct AttentionArgs : AttentionInputs {
   MatrixView output;
   MatrixView log_sum_exp;  // data == nullptr: not wanted

@@ -43,8 +43,8 @@ class HeadAttention {
   HeadAttention(int head_dim, DType product_type, std::int64_t queries);
 
   std::int64_t scratch_floats() const { return scratch_floats_; }
-  // Writes the task's part of the output, and of log_sum_exp. Of `args` the offsets are not read; `memory` has
-  // scratch_floats. Within a MatrixUnitScope for products in bfloat16.
+  // Writes the task's part of the output, and of log_sum_exp. Of `args` the matrices, head_dim, causal and scale are
+  // read; `memory` has scratch_floats. Within a MatrixUnitScope for products in bfloat16.
   void run(const AttentionArgs& args, const HeadTask& task, float* memory) const;
 
  private:

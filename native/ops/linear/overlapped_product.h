@@ -46,9 +46,7 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
   const PackedShape shape = PackedShape::of(weight.in_features, weight.dtype);
   const std::int64_t units = shape.units, block_units = shape.units_of_block();
   const std::int64_t row_tiles = divide_up(input.rows, kHeight), steps = units / kRegisterRows;
-  const auto columns_of = [&](std::int64_t panel, std::int64_t unit) {
-    return static_cast<const float*>(weight.data) + (panel * shape.panel_units + unit) * kTileColumns;
-  };
+  const float* const weights = static_cast<const float*>(weight.data);
   // Places for a tile's sums, used in turn: a tile is finished while the next is multiplied, or the next panel's.
   constexpr std::int64_t kFewPlaces = 3;
   const std::int64_t places = units <= block_units ? kFewPlaces : 2 * row_tiles;
@@ -61,7 +59,7 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
     if (left > 0) finish.prefetch_rows(later, left < rows ? left : rows, tile.panel);
     float* const part = tile.sums + tile.done * kTileColumns;
     if constexpr (kElement == Element::kQuad)
-      scale_quad_tile(part, rows, columns_of(tile.panel, units), input.scales + tile.row + tile.done);
+      scale_quad_tile(part, rows, weights + shape.panel_offset(tile.panel, units), input.scales + tile.row + tile.done);
     finish(part, tile.row + tile.done, rows, tile.panel);
     tile.done += rows;
   };
@@ -89,8 +87,10 @@ void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& in
     for (std::int64_t first = 0; first < units; first += block_units) {
       const std::int64_t depth = units - first < block_units ? units - first : block_units;
       const bool last = first + depth == units;
-      const float* const columns = columns_of(panel, first);
-      next = !last ? columns + depth * kTileColumns : last_panel ? nullptr : columns_of(panels[p + 1], 0);
+      const float* const columns = weights + shape.panel_offset(panel, first);
+      next = !last        ? columns + depth * kTileColumns
+             : last_panel ? nullptr
+                          : weights + shape.panel_offset(panels[p + 1], 0);
       next_pairs = next == nullptr ? 0 : divide_up(block_units * kRegisterRows, row_tiles * depth);
       for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
         const std::int64_t row = tile * kHeight;

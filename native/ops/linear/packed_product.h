@@ -7,6 +7,8 @@
 #pragma once
 
 #include "cpu/simd/matrix_unit.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/layer_norm/layer_norm_row.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/overlapped_product.h"
 #include "ops/linear/packed_weight.h"
@@ -57,6 +59,16 @@ void pack_made_rows(DType dtype, const PackedShape& shape, std::int64_t in_featu
   }
 }
 
+// Packs rows after their layer norm, if `norm` has a weight. `scratch` as for pack_made_rows.
+inline void pack_normed_rows(DType dtype, const PackedShape& shape, const float* source, std::int64_t stride,
+                             std::int64_t in_features, const NormParameters& norm, const PackedRows& packed,
+                             float* scratch) {
+  if (norm.weight == nullptr) return pack_input_rows(dtype, source, stride, in_features, packed);
+  pack_made_rows(dtype, shape, in_features, packed, scratch, [&](std::int64_t row, float* normed) {
+    normalize_row(source + row * stride, norm.weight, norm.bias, norm.epsilon, in_features, normed);
+  });
+}
+
 // One tile of one block of in_features.
 inline void multiply_packed_tile(DType dtype, std::int64_t rows, const TileArgs& args) {
   const auto count = static_cast<int>(rows);
@@ -102,9 +114,7 @@ void multiply_panels(const PackedWeight& weight, const PackedRows& input, const 
   const std::int64_t height = shape.format.rows, row_words = shape.format.row_words;
   const std::int64_t units = shape.units, block_units = shape.units_of_block();
   const std::int64_t row_tiles = tiled_rows(shape, input.rows) / height;
-  const auto columns_of = [&](std::int64_t panel, std::int64_t unit) {
-    return static_cast<const float*>(weight.data) + (panel * shape.panel_units + unit) * kTileColumns;
-  };
+  const float* const weights = static_cast<const float*>(weight.data);
 
   // A single tile of rows has nothing to keep in the cache: each panel is read from end to end.
   const std::int64_t group_panels = row_tiles == 1 ? 1 : kGroupPanels;
@@ -115,8 +125,8 @@ void multiply_panels(const PackedWeight& weight, const PackedRows& input, const 
       const bool complete = first + depth == units;
       for (std::int64_t p = 0; p < count; ++p) {
         const std::int64_t panel = panels[group + p];
-        const float* const columns = columns_of(panel, first);
-        const float* const next = p + 1 < count ? columns_of(panels[group + p + 1], first) : nullptr;
+        const float* const columns = weights + shape.panel_offset(panel, first);
+        const float* const next = p + 1 < count ? weights + shape.panel_offset(panels[group + p + 1], first) : nullptr;
         for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
           const std::int64_t row = tile * height;
           const std::int64_t rows = input.rows - row < height ? input.rows - row : height;

@@ -24,6 +24,11 @@ struct PackedShape {
     return {format, values, units, units + (quads ? kQuadTailRows : 0)};
   }
 
+  // Words before unit `unit` of panel `panel`.
+  std::int64_t panel_offset(std::int64_t panel, std::int64_t unit) const {
+    return (panel * panel_units + unit) * kTileColumns;
+  }
+
   // Units of a block of the depth: even blocks that caches can hold, cut by the number of units alone.
   std::int64_t units_of_block() const {
     const std::int64_t blocks = divide_up(units, format.most_depth);

@@ -12,7 +12,6 @@
 #include "cpu/caches.h"
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
-#include "ops/layer_norm/layer_norm_row.h"
 #include "ops/linear/finish_tile.h"
 #include "ops/linear/packed_product.h"
 
@@ -49,22 +48,6 @@ struct Layout {
     end = used;
   }
 };
-
-// The block's rows, normed and packed: a tile of them after the other.
-void pack_rows_of(const MlpArgs& args, const Layout& layout, std::int64_t first_row, std::int64_t rows,
-                  float* scratch) {
-  const std::int64_t width = args.fc1.in_features;
-  const float* const input = args.input.as<float>() + first_row * args.input.stride;
-  float* const panels = scratch + layout.input;
-  float* const scales = scratch + layout.input_scales;
-  if (args.norm.weight == nullptr)
-    return pack_input_rows(args.fc1.dtype, input, args.input.stride, width, {panels, scales, rows});
-  pack_made_rows(args.fc1.dtype, layout.fc1, width, {panels, scales, rows}, scratch + layout.normed,
-                 [&](std::int64_t row, float* normed) {
-                   normalize_row(input + row * args.input.stride, args.norm.weight, args.norm.bias, args.norm.epsilon,
-                                 width, normed);
-                 });
-}
 
 // One finished tile of fc1, or rows of one, whose sums are overwritten, to the packed rows of fc2.
 void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, std::int64_t row, std::int64_t rows,
@@ -121,8 +104,9 @@ struct FinishHidden {
 };
 
 void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row, std::int64_t rows, float* scratch) {
-  pack_rows_of(args, layout, first_row, rows, scratch);
   const PackedRows input = {scratch + layout.input, scratch + layout.input_scales, rows};
+  pack_normed_rows(args.fc1.dtype, layout.fc1, args.input.as<float>() + first_row * args.input.stride,
+                   args.input.stride, args.fc1.in_features, args.norm, input, scratch + layout.normed);
   const PackedRows hidden = {scratch + layout.hidden, scratch + layout.hidden_scales, rows};
   const MatrixUnitScope matrix_unit(args.fc1.dtype != DType::kFloat32);
   multiply_panels(args.fc1, input, {divide_up(args.fc1.out_features, kTileColumns), {0}}, scratch,

@@ -51,9 +51,12 @@ void check_self_attention(const OpTable& table, const SelfAttentionArgs& args) {
   const char* const name = "self_attention";
   const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
   check_at_least(name, "heads", args.heads, 1);
-  check_range(name, "head_dim", args.head_dim, 1, kMaxHeadDim);
+  const std::int64_t rows = args.input.rows, width = args.input.columns;
+  if (width % args.heads != 0)
+    throw_shape_error(name,
+                      "heads must divide the width " + std::to_string(width) + ", got " + std::to_string(args.heads));
+  check_range(name, "head_dim", width / args.heads, 1, kMaxHeadDim);
   check_at_least(name, "sequences", args.sequences, 0);
-  const std::int64_t rows = args.input.rows, width = static_cast<std::int64_t>(args.heads) * args.head_dim;
   check_at_least(name, "rows of input", rows, 0);
   check_matrix(name, "input", args.input, type, rows, width);
   check_matrix(name, "output", args.output, type, rows, width);

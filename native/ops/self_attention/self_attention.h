@@ -1,7 +1,7 @@
 // A transformer block's first half in one operation, with no intermediate activations of a whole batch in memory:
 //
 //   output = residual + out_proj(attention(query, key, value)),
-//   query, key, value = query_key_value(layer_norm(input))
+//   query, key, value = query_key_value(layer_norm(input)), scores scaled by head_dim^-0.5
 //
 //   input, output,   [Σ tokens, width]   float32, or bfloat16 where the device computes in it; width = heads·head_dim;
 //   residual                             output is overwritten, and may be input and residual
@@ -32,10 +32,10 @@ struct SelfAttentionArgs {
   const std::int32_t* offsets = nullptr;
   std::int64_t sequences = 0;
   int heads = 1;
-  int head_dim = 0;
-  float scale = 1.0f;
   ConstMatrixView residual;  // data == nullptr: none
   MatrixView output;
+
+  int head_dim() const { return static_cast<int>(input.columns / heads); }
 };
 
 // The type in which a device that stores `activations` and weights of type `weight` multiplies attention's operands:

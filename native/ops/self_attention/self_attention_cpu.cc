@@ -12,12 +12,9 @@
 // once for each block.
 #include "ops/self_attention/self_attention.h"
 
-#include <cmath>
-
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
 #include "ops/attention/attention_head.h"
-#include "ops/layer_norm/layer_norm_row.h"
 #include "ops/linear/finish_tile.h"
 #include "ops/linear/packed_product.h"
 
@@ -25,7 +22,8 @@ namespace siglip2::SIGLIP2_ISA {
 namespace {
 
 constexpr std::int64_t kMostChunkRows = 256;
-constexpr std::int64_t kLeastGroupColumns = 128;  // four panels, so that what comes next is fetched in time
+// Columns of heads that are taken together, at least: so many panels that what comes next is fetched in time.
+constexpr std::int64_t kLeastGroupColumns = kGroupPanels * kTileColumns;
 
 // As many heads as are taken at a time: of enough columns, and of whole panels if there are as many.
 std::int64_t heads_of_group(int heads, int head_dim) {
@@ -45,10 +43,10 @@ struct Layout {
   Layout(const SelfAttentionArgs& args, std::int64_t rows)
       : shape(PackedShape::of(args.out_proj.in_features, args.out_proj.dtype)),
         chunk(kMostChunkRows / shape.format.rows * shape.format.rows),
-        group_heads(heads_of_group(args.heads, args.head_dim)),
-        attention(args.head_dim, attention_product_type(DType::kFloat32, args.out_proj.dtype),
-                  smaller(rows, most_queries_of(args.head_dim))) {
-    const std::int64_t width = args.out_proj.in_features, columns = group_heads * args.head_dim;
+        group_heads(heads_of_group(args.heads, args.head_dim())),
+        attention(args.head_dim(), attention_product_type(DType::kFloat32, args.out_proj.dtype),
+                  smaller(rows, most_queries_of(args.head_dim()))) {
+    const std::int64_t width = args.out_proj.in_features, columns = group_heads * args.head_dim();
     // One more where a group does not begin with a panel.
     const bool whole = columns % kTileColumns == 0 && width % kTileColumns == 0;
     run = smaller(divide_up(columns, kTileColumns) + (whole ? 0 : 1), divide_up(3 * width, kTileColumns));
@@ -78,7 +76,7 @@ struct HeadGroup {
       : first_head(first), heads(smaller(layout.group_heads, args.heads - first)), panels{layout.run, {}, 3} {
     const std::int64_t width = args.out_proj.in_features, all = divide_up(3 * width, kTileColumns);
     for (int part = 0; part < 3; ++part) {
-      const std::int64_t column = part * width + first_head * args.head_dim;
+      const std::int64_t column = part * width + first_head * args.head_dim();
       panels.starts[part] = smaller(column / kTileColumns, all - layout.run);
       offsets[part] = column - panels.starts[part] * kTileColumns;
     }
@@ -123,11 +121,10 @@ class Block {
     const MatrixUnitScope matrix_unit(args_.out_proj.dtype != DType::kFloat32);
     for (std::int64_t head = 0; head < args_.heads; head += layout_.group_heads) {
       const HeadGroup group(args_, layout_, head);
-      const FinishJoint finish = {args_, group, scratch_ + layout_.joint, layout_.joint_stride()};
       for_each_chunk([&](std::int64_t row, const PackedRows& rows) {
-        FinishJoint part = finish;
-        part.joint += row * part.stride;
-        multiply_panels(args_.query_key_value, rows, group.panels, scratch_, part);
+        const std::int64_t stride = layout_.joint_stride();
+        multiply_panels(args_.query_key_value, rows, group.panels, scratch_,
+                        FinishJoint{args_, group, scratch_ + layout_.joint + row * stride, stride});
       });
       attend(group);
     }
@@ -145,21 +142,15 @@ class Block {
   }
 
   void pack_input() const {
-    const float* const input = args_.input.as<float>() + block_.first_row * args_.input.stride;
-    const PackedRows rows = {scratch_ + layout_.packed, scratch_ + layout_.scales, block_.rows};
-    const NormParameters& norm = args_.norm;
-    if (norm.weight == nullptr)
-      return pack_input_rows(args_.query_key_value.dtype, input, args_.input.stride, width(), rows);
-    pack_made_rows(args_.query_key_value.dtype, layout_.shape, width(), rows, scratch_ + layout_.normed,
-                   [&](std::int64_t row, float* normed) {
-                     normalize_row(input + row * args_.input.stride, norm.weight, norm.bias, norm.epsilon, width(),
-                                   normed);
-                   });
+    pack_normed_rows(args_.query_key_value.dtype, layout_.shape,
+                     args_.input.as<float>() + block_.first_row * args_.input.stride, args_.input.stride, width(),
+                     args_.norm, {scratch_ + layout_.packed, scratch_ + layout_.scales, block_.rows},
+                     scratch_ + layout_.normed);
   }
 
   // Attention of a group's heads in all sequences of the block; rows are counted from the block's first.
   void attend(const HeadGroup& group) const {
-    const std::int64_t columns = group.heads * args_.head_dim, stride = layout_.joint_stride();
+    const std::int64_t columns = group.heads * args_.head_dim(), stride = layout_.joint_stride();
     const auto part = [&](int index) {
       const std::int64_t column = index * layout_.run * kTileColumns + group.offsets[index];
       return ConstMatrixView(scratch_ + layout_.joint + column, DType::kFloat32, block_.rows, columns, stride);
@@ -168,13 +159,11 @@ class Block {
     attention.query = part(0);
     attention.key = part(1);
     attention.value = part(2);
-    attention.heads = static_cast<int>(group.heads);
-    attention.head_dim = args_.head_dim;
-    attention.scale = args_.scale;
-    attention.product_type = attention_product_type(DType::kFloat32, args_.out_proj.dtype);
-    attention.output = {scratch_ + layout_.attended + group.first_head * args_.head_dim, DType::kFloat32, block_.rows,
+    attention.head_dim = args_.head_dim();
+    attention.scale = attention_scale(attention.head_dim);
+    attention.output = {scratch_ + layout_.attended + group.first_head * args_.head_dim(), DType::kFloat32, block_.rows,
                         columns, width()};
-    const std::int64_t tile = most_queries_of(args_.head_dim);
+    const std::int64_t tile = most_queries_of(args_.head_dim());
     for (std::int64_t sequence = block_.first; sequence < block_.end; ++sequence) {
       const std::int64_t row = args_.offsets[sequence] - block_.first_row;
       const std::int64_t length = args_.offsets[sequence + 1] - args_.offsets[sequence];
