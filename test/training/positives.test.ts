@@ -86,14 +86,15 @@ async function expectedOf(trainer: Trainer, batch: TrainingBatch) {
   const terms = { scale: 0, bias: 0 };
   for (const [i, x] of unitImages.entries())
     for (const [j, y] of unitTexts.entries()) {
-      const product = x.reduce((sum, value, d) => sum + value * (y[d] as number), 0);
+      const products = x.map((value, d) => value * (y[d] as number));
+      const product = products.reduce((sum, value) => sum + value, 0);
       const label = labels[i * m + j] as number;
       const wrong = -label * (scale * product + model.logitBias);
       loss += (Math.max(wrong, 0) + Math.log1p(Math.exp(-Math.abs(wrong)))) / n;
       const slope = -label / (1 + Math.exp(-wrong)) / n;
       gradScale += slope * scale * product;
       gradBias += slope;
-      terms.scale += Math.abs(slope * scale * product);
+      terms.scale += Math.abs(slope * scale) * products.reduce((sum, value) => sum + Math.abs(value), 0);
       terms.bias += Math.abs(slope);
       for (let d = 0; d < width; d++) {
         (gradImages as Float64Array[])[i]![d]! += slope * scale * (y[d] as number);

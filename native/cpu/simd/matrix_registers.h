@@ -97,14 +97,18 @@ struct EmulatedRegisters {
   }
 };
 
-// One tile of up to 16 rows, or of more if kBothHalves, with `beside(units)` called after the products of every 16
-// units: the unit takes 16 cycles for each of them, in which the core's other units are free.
+struct NoWork {
+  SIGLIP2_INLINE void step() {}
+};
+
+// One tile of up to 16 rows, or of more if kBothHalves, with `work.step()` called after the products of every 16 units:
+// the unit takes 16 cycles for each of them, in which the core's other units are free.
 //
 // Sums 0 and 1 are of the first 16 rows, 2 and 3 of the others; rows are in 4 and 5, columns in 6 and 7. Rows pass by
 // the L1 cache, which is for the first `kept` units of the columns: the next tile has them, too. What it cannot hold of
 // them passes by as well, or nothing would stay.
-template <class Unit, Element kElement, bool kBothHalves, typename Beside>
-SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, std::int64_t kept, const Beside& beside) {
+template <class Unit, Element kElement, bool kBothHalves, class Work>
+SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, std::int64_t kept, Work& work) {
   Unit unit;
   const auto load_columns = [&]<int kTo>(const float* source, std::int64_t k) __attribute__((always_inline)) {
     if (k < kept) {
@@ -132,17 +136,16 @@ SIGLIP2_INLINE void multiply_matrix_tile(const TileArgs& args, std::int64_t kept
   const float* a = args.a;
   const float* b = args.b;
   for (std::int64_t k = 0; k < args.count; k += kLanes, a += 2 * kRegisterWords, b += kLanes * kTileColumns) {
+    // All loads before the products, so that the next ones wait for as few of them as can be.
     load_columns.template operator()<6>(b, k);
     unit.template load_passing<4>(a, kLanes);
+    if constexpr (kBothHalves) unit.template load_passing<5>(a + kRegisterWords, kLanes);
     load_columns.template operator()<7>(b + kLanes, k);
     unit.template multiply<kElement, 0, 4, 6>();
+    if constexpr (kBothHalves) unit.template multiply<kElement, 2, 5, 6>();
     unit.template multiply<kElement, 1, 4, 7>();
-    if constexpr (kBothHalves) {
-      unit.template load_passing<5>(a + kRegisterWords, kLanes);
-      unit.template multiply<kElement, 2, 5, 6>();
-      unit.template multiply<kElement, 3, 5, 7>();
-    }
-    beside(k);
+    if constexpr (kBothHalves) unit.template multiply<kElement, 3, 5, 7>();
+    work.step();
   }
   unit.template store<0>(args.out, args.out_stride);
   unit.template store<1>(args.out + kLanes, args.out_stride);

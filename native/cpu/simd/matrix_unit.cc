@@ -38,7 +38,7 @@ namespace {
 
 template <Element kElement>
 void multiply(bool emulated, int rows, const TileArgs& args) {
-  const auto nothing = [](std::int64_t) {};
+  NoWork nothing;
   if (emulated) {
     rows > kRegisterRows ? multiply_matrix_tile<EmulatedRegisters, kElement, true>(args, args.count, nothing)
                          : multiply_matrix_tile<EmulatedRegisters, kElement, false>(args, args.count, nothing);
@@ -60,16 +60,7 @@ SIGLIP2_INLINE void quantize_row(const float* source, int count, Vec inverse, fl
 inline void join_row(const float* source, int count, float* words) {
   float values[2 * kLanes] = {};
   std::memcpy(values, source, static_cast<std::size_t>(count) * sizeof(float));
-  std::uint16_t halves[2 * kLanes];
-  for (int part = 0; part < 2 * kLanes; part += kLanes) {
-    std::uint32_t bits[kLanes];
-    float rounded[kLanes];
-    store(rounded, round_to_bfloat16(load(values + part)));
-    std::memcpy(bits, rounded, sizeof(bits));
-    for (int i = 0; i < kLanes; ++i)
-      halves[part + i] = static_cast<std::uint16_t>(bits[i] >> 16);
-  }
-  std::memcpy(words, halves, sizeof(halves));
+  store_pair_words(load(values), load(values + kLanes), words);
 }
 inline void quantize_row(const float* source, int count, Vec inverse, float* words) {
   float values[4 * kLanes] = {};

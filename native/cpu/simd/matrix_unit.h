@@ -16,6 +16,7 @@
 #pragma once
 
 #include "cpu/product_method.h"
+#include "cpu/simd/row_words.h"
 #include "cpu/simd/tile.h"
 
 // Builds whose vectors are as wide as a unit's sums.
@@ -26,9 +27,9 @@
 namespace siglip2::SIGLIP2_ISA {
 
 // A block of a panel is long, so that sums seldom leave the registers to come back: 8 KiB to and from memory for every
-// block of a tile. Of its units the first 224, 28 KiB, stay in the L1 cache while rows stream from L2; the others
+// block of a tile. Of its units the first 288, 36 KiB, stay in the L1 cache while rows stream from L2; the others
 // stream with the rows.
-inline constexpr std::int64_t kKeptUnits = 224;
+inline constexpr std::int64_t kKeptUnits = 288;
 inline constexpr TileFormat kMatrixUnitFormat = {32, 1, 16, 576};
 
 SIGLIP2_INLINE bool uses_matrix_unit(cpu::ProductMethod method) {
@@ -59,6 +60,22 @@ void multiply_matrix_quads(bool emulated, int rows, const TileArgs& args);
 
 // `rows` rows of `count` float32 values, rounded to bfloat16; anything beyond the last row.
 void pack_matrix_pairs(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);
+// One row of such a register: 32 values, the first 16 of which are in `first`.
+SIGLIP2_INLINE void store_pair_words(Vec first, Vec second, float* words) {
+#if defined(SIGLIP2_ISA_avx512)
+  store(words, round_halves(first, second));
+#else
+  const Vec halves[] = {round_to_bfloat16(first), round_to_bfloat16(second)};
+  for (int v = 0; v < 2; ++v) {
+    std::uint32_t bits[kLanes];
+    std::uint16_t upper[kLanes];
+    std::memcpy(bits, &halves[v].value, sizeof(bits));
+    for (int i = 0; i < kLanes; ++i)
+      upper[i] = static_cast<std::uint16_t>(bits[i] >> 16);
+    std::memcpy(reinterpret_cast<std::uint16_t*>(words) + v * kLanes, upper, sizeof(upper));
+  }
+#endif
+}
 // The same rounded to integers, each row multiplied by its entry of `inverses` [rows].
 void pack_matrix_quads(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count,
                        const float* inverses, float* panels);

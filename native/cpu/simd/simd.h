@@ -30,6 +30,7 @@
 //   prefetch(p)                           asks for the cache line at p, for reading, in the L2 cache
 //   prefetch_near(p) prefetch_written(p)  in the L1 cache, for reading, or for writing
 //   transpose(rows)                       kLanes vectors as a square matrix
+//   keep_in_register(v)                   hides that v is a constant, which the compiler would load again and again
 #pragma once
 
 #include <cstdint>
@@ -57,6 +58,12 @@ inline constexpr float kRoundToInteger = 12582912.0f;
 
 SIGLIP2_INLINE Vec rounded_bits(Vec v) {
   return v + broadcast(kRoundToInteger);
+}
+
+SIGLIP2_INLINE void keep_in_register([[maybe_unused]] Vec& v) {
+#if defined(SIGLIP2_ISA_avx512)
+  asm("" : "+v"(v.value));
+#endif
 }
 
 SIGLIP2_INLINE void prefetch(const float* address) {

@@ -36,18 +36,34 @@ SIGLIP2_INLINE Vec exp(Vec x) {
   return exp_fraction(r) * power_of_two_bits(half) * power_of_two_bits(rest);
 }
 
+// The constants of 2ˣ and the polynomial of its fraction; x is from −127, where 2ˣ becomes 0, to 127.
+struct Exp2 {
+  Vec round = broadcast(kRound);
+  Vec sixth = broadcast(0.00015370635f), fifth = broadcast(0.001339998f), fourth = broadcast(0.0096183745f),
+      third = broadcast(0.055503286f), second = broadcast(0.24022648f), first = broadcast(0.6931472f),
+      one = broadcast(1.0f);
+
+  // 2ˣ = fraction · power, to about one unit in the last place.
+  struct Parts {
+    Vec fraction, power;
+  };
+  SIGLIP2_INLINE Parts operator()(Vec x) const {
+    const Vec rounded = x + round;
+    const Vec f = x - (rounded - round);
+    Vec g = multiply_add(sixth, f, fifth);
+    g = multiply_add(g, f, fourth);
+    g = multiply_add(g, f, third);
+    g = multiply_add(g, f, second);
+    g = multiply_add(g, f, first);
+    return {multiply_add(g, f, one), power_of_two_bits(rounded)};
+  }
+};
+
 // 2ˣ for x ≤ 0 to about one unit in the last place; results below 2⁻¹²⁶ become 0, NaN stays NaN. The exponential of
 // softmax, whose largest weight is 1.
 SIGLIP2_INLINE Vec exp2_nonpositive(Vec x) {
-  const Vec bounded = max(broadcast(-127.0f), x);
-  const Vec rounded = bounded + broadcast(kRound);
-  const Vec f = bounded - (rounded - broadcast(kRound));
-  Vec g = multiply_add(broadcast(0.00015370635f), f, broadcast(0.001339998f));
-  g = multiply_add(g, f, broadcast(0.0096183745f));
-  g = multiply_add(g, f, broadcast(0.055503286f));
-  g = multiply_add(g, f, broadcast(0.24022648f));
-  g = multiply_add(g, f, broadcast(0.6931472f));
-  return multiply_add(g, f, broadcast(1.0f)) * power_of_two_bits(rounded);
+  const auto [fraction, power] = Exp2()(max(broadcast(-127.0f), x));
+  return fraction * power;
 }
 
 // log(1 + u) for 0 ≤ u ≤ 1 to about two units in the last place, however small u is: 2 artanh(u/(2 + u)), whose series
@@ -88,14 +104,39 @@ SIGLIP2_INLINE Vec gelu_tanh(Vec z) {
   return numerator / (broadcast(1.0f) + decay);
 }
 
-// gelu_tanh to some 2e-7 of the largest result, in half the operations: e^−|2u| as it comes, and no division.
+// gelu_tanh to some 2e-7 of the largest result, in half the operations: z/(1 + 2^y) with y = −2u·log₂e as it comes.
+// What has long been −0 is z/2^123 instead, and stays finite.
+struct ShortGelu {
+  Vec least = broadcast(-9.9f);  // 2^y is 2^123 there
+  Vec cubic = broadcast(-0.10294324f), linear = broadcast(-2.3022082f), lowest = broadcast(-127.0f);
+  Exp2 exp2;
+
+  SIGLIP2_INLINE Vec operator()(Vec z) const {
+    const Vec bounded = max(least, z);
+    const Vec y = bounded * multiply_add(cubic, bounded * bounded, linear);
+    const auto [fraction, power] = exp2(max(lowest, y));
+    return bounded * reciprocal(multiply_add(fraction, power, exp2.one));
+  }
+  // The same with constants that stay in registers, for code in which every load counts.
+  SIGLIP2_INLINE ShortGelu kept() const {
+    ShortGelu gelu = *this;
+    keep_in_register(gelu.least);
+    keep_in_register(gelu.cubic);
+    keep_in_register(gelu.linear);
+    keep_in_register(gelu.lowest);
+    keep_in_register(gelu.exp2.round);
+    keep_in_register(gelu.exp2.sixth);
+    keep_in_register(gelu.exp2.fifth);
+    keep_in_register(gelu.exp2.fourth);
+    keep_in_register(gelu.exp2.third);
+    keep_in_register(gelu.exp2.second);
+    keep_in_register(gelu.exp2.first);
+    keep_in_register(gelu.exp2.one);
+    return gelu;
+  }
+};
 SIGLIP2_INLINE Vec gelu_tanh_short(Vec z) {
-  const Vec magnitude = max(broadcast(-11.6f), min(z, zero() - z));  // −|z|
-  const Vec square = magnitude * magnitude;
-  // −|2u|·log₂e
-  const Vec exponent = magnitude * multiply_add(broadcast(0.10294324f), square, broadcast(2.3022082f));
-  const Vec decay = exp2_nonpositive(exponent);
-  return select_negative(z, magnitude * decay, z) * reciprocal(broadcast(1.0f) + decay);
+  return ShortGelu()(z);
 }
 
 // The derivative of gelu_tanh and of gelu_tanh_short to some 1e-7 in absolute terms; 0 at −∞, 1 at +∞. With m = |z|, d

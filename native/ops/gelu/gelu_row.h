@@ -7,9 +7,11 @@
 namespace siglip2::SIGLIP2_ISA {
 
 // GELU beside a product with weights of a type: where operands are rounded anyway, the short one.
-SIGLIP2_INLINE Vec gelu_beside_product(DType weights, Vec x) {
-  return weights == DType::kFloat32 ? gelu_tanh(x) : gelu_tanh_short(x);
-}
+struct GeluBesideProduct {
+  DType weights;
+
+  SIGLIP2_INLINE Vec operator()(Vec x) const { return weights == DType::kFloat32 ? gelu_tanh(x) : gelu_tanh_short(x); }
+};
 
 // output[i] = gelu(input[i]); may be the same memory.
 template <typename Gelu>

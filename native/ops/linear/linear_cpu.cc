@@ -44,8 +44,7 @@ void pack_block(const LinearArgs& args, const PackedShape& shape, std::int64_t f
   const float* const input = args.input.as<float>() + first_row * stride;
   if (args.input_activation == Activation::kNone) return pack_input_rows(dtype, input, stride, in_features, packed);
   pack_made_rows(dtype, shape, in_features, packed, scratch, [&](std::int64_t row, float* values) {
-    gelu_row(input + row * stride, values, in_features,
-             [&](Vec x) __attribute__((always_inline)) { return gelu_beside_product(dtype, x); });
+    gelu_row(input + row * stride, values, in_features, GeluBesideProduct{dtype});
   });
 }
 

@@ -1,17 +1,21 @@
 // The product of packed rows and panels of a packed weight by a matrix unit (cpu/simd/matrix_unit.h).
 //
-// The unit works beside the rest of the core: a tile of 32 × 32 and 768 values takes it 1536 cycles, and what follows
-// the sums (bias, GELU, rounding, output) takes the vector units about as long (reckoned). So tiles are not finished at
-// once: they wait in a queue, and rows of them are finished between the steps of the tiles behind, as many as keeps
-// pace. Panels of the weight are taken one after the other, and for each its blocks of in_features, most of which the
-// L1 cache keeps while the rows stream from L2; the block that comes next is fetched to L2 meanwhile. Where a panel is
-// one block, a tile's sums are complete at once, and a few places for sums, always the same, stay in the L1 cache, too.
+// The unit works beside the rest of the core: a tile of 32 × 32 and 768 values takes it 1536 cycles, in which the
+// vector units have time for what follows the sums (bias, GELU, rounding, output). So tiles are not finished at once:
+// they wait in a queue, and rows of them are finished between the steps of the tiles behind, as many as keeps pace.
+// What is short are loads: those of rows, which stream from L2, take as long as the products (docs/performance.md,
+// AMX). Panels of the weight are taken one after the other, and for each its blocks of in_features, most of which the
+// L1 cache keeps; the block that comes next is fetched to L2 meanwhile. Where a panel is one block, a tile's sums are
+// complete at once, and a few places for sums, always the same, stay in the L1 cache, too.
 //
 // Sums and results have the same bits as one tile after the other.
 #pragma once
 
+#include <utility>
+
 #include "cpu/simd/matrix_registers.h"
 #include "ops/linear/packed_weight.h"
+#include "ops/linear/tile_sums.h"
 
 #if defined(SIGLIP2_MATRIX_UNIT)
 
@@ -23,97 +27,156 @@ class UnfinishedTiles {
   static constexpr std::int64_t kMostRowTiles = 8;
   struct Tile {
     float* sums;
-    std::int64_t index, row, rows, panel, done;
+    std::int64_t index, rows;
+    TilePlace place;
   };
 
   bool empty() const { return first_ == end_; }
-  Tile& oldest() { return tiles_[first_ % kCapacity]; }
+  const Tile& oldest() const { return tiles_[first_ % kCapacity]; }
   void push(const Tile& tile) { tiles_[end_++ % kCapacity] = tile; }
   void pop() { ++first_; }
 
  private:
-  static constexpr std::int64_t kCapacity = 2 * kMostRowTiles;
+  static constexpr std::uint64_t kCapacity = 2 * kMostRowTiles;
   Tile tiles_[kCapacity];
-  std::int64_t first_ = 0, end_ = 0;
+  std::uint64_t first_ = 0, end_ = 0;
 };
 
-// As multiply_panels (ops/linear/packed_product.h), of at most 32 · kMostRowTiles rows. `finish` is also called for
-// parts of a tile, in order, where finish.in_parts(panel) says that it may be.
+// What is done between the steps of a product: the next block of the weight is fetched, and tiles are finished that
+// wait. All of it is inlined, and constants stay in registers: loads are what the loop has least of.
+template <Element kElement, typename Finish>
+class WorkBesideProduct {
+ public:
+  // Tiles are multiplied in `steps` steps; a tile of rows is finished in as many.
+  SIGLIP2_INLINE WorkBesideProduct(const Finish& finish, const PackedShape& shape, const float* weights,
+                                   const float* scales, float* sums, UnfinishedTiles& waiting)
+      : waiting_(waiting),
+        finish_(finish),
+        shape_(shape),
+        weights_(weights),
+        scales_(scales),
+        rows_(rows_of({sums, 0, 0, {0, 0}})),
+        threshold_(kRowsAtOnce * shape.units / kRegisterRows) {}
+
+  // From `next` on `pairs` pairs of lines are asked for in every step: the L2 cache fetches both when asked for one.
+  SIGLIP2_INLINE void fetch(const float* next, std::int64_t pairs) {
+    next_ = next;
+    next_pairs_ = pairs;
+  }
+  SIGLIP2_INLINE void step() {
+    constexpr std::int64_t kPair = 2 * 64 / sizeof(float);
+    for (std::int64_t pair = 0; pair < next_pairs_; ++pair, next_ += kPair)
+      prefetch(next_);
+    due_ += kMatrixUnitFormat.rows;
+    if (due_ < threshold_) return;
+    due_ -= threshold_;
+    finish_due();
+  }
+  SIGLIP2_INLINE void push(const UnfinishedTiles::Tile& tile) { waiting_.push(tile); }
+  // Finishes tiles until those before `index` are done.
+  SIGLIP2_INLINE void finish_before(std::int64_t index) {
+    while (!waiting_.empty() && waiting_.oldest().index < index)
+      finish_due();
+  }
+  SIGLIP2_INLINE auto sums_of(const UnfinishedTiles::Tile& tile) const {
+    if constexpr (kElement == Element::kQuad) {
+      return QuadSums(tile.sums, weights_ + shape_.panel_offset(tile.place.panel, shape_.units),
+                      scales_ + tile.place.row);
+    } else {
+      return FloatSums{tile.sums};
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kRowsAtOnce = 2;
+
+  SIGLIP2_INLINE auto rows_of(const UnfinishedTiles::Tile& tile) const {
+    return finish_.rows(sums_of(tile), tile.place);
+  }
+  SIGLIP2_INLINE void finish_row() {
+    rows_.next(gelu_);
+    if (--rows_left_ == 0) waiting_.pop();
+  }
+  SIGLIP2_INLINE void finish_due() {
+    if (rows_left_ == 0) {
+      if (waiting_.empty()) return;
+      rows_ = rows_of(waiting_.oldest());
+      rows_left_ = waiting_.oldest().rows;
+    }
+    finish_row();
+    if (rows_left_ != 0) finish_row();
+  }
+
+  UnfinishedTiles& waiting_;  // apart from the rest, which becomes registers
+  const Finish& finish_;
+  const PackedShape& shape_;
+  const float* const weights_;
+  const float* const scales_;
+  const ShortGelu gelu_ = ShortGelu().kept();
+  // Of the oldest tile that waits, once its first rows are due.
+  decltype(std::declval<const Finish&>().rows(std::declval<const WorkBesideProduct&>().sums_of({}), {})) rows_;
+  std::int64_t rows_left_ = 0;
+  std::int64_t due_ = 0;
+  const std::int64_t threshold_;
+  const float* next_ = nullptr;
+  std::int64_t next_pairs_ = 0;
+};
+
+// As multiply_panels (ops/linear/packed_product.h), of at most 32 · kMostRowTiles rows. Panels for which
+// finish.row_by_row(panel) says so are finished by finish.rows(sums, place) instead, of which next(gelu) is called for
+// every row of a tile.
 template <class Unit, Element kElement, typename Finish>
 void multiply_panels_overlapped(const PackedWeight& weight, const PackedRows& input, const PanelRuns& panels,
                                 float* sums, const Finish& finish) {
-  constexpr std::int64_t kHeight = kMatrixUnitFormat.rows, kRowsAtOnce = 2, kRowsAhead = 8;
+  constexpr std::int64_t kHeight = kMatrixUnitFormat.rows;
   const PackedShape shape = PackedShape::of(weight.in_features, weight.dtype);
   const std::int64_t units = shape.units, block_units = shape.units_of_block();
-  const std::int64_t row_tiles = divide_up(input.rows, kHeight), steps = units / kRegisterRows;
+  const std::int64_t row_tiles = divide_up(input.rows, kHeight);
   const float* const weights = static_cast<const float*>(weight.data);
   // Places for a tile's sums, used in turn: a tile is finished while the next is multiplied, or the next panel's.
   constexpr std::int64_t kFewPlaces = 3;
   const std::int64_t places = units <= block_units ? kFewPlaces : 2 * row_tiles;
-
   UnfinishedTiles waiting;
-  const auto finish_rows = [&](UnfinishedTiles::Tile& tile, std::int64_t most) __attribute__((always_inline)) {
-    const std::int64_t rows = tile.rows - tile.done < most ? tile.rows - tile.done : most;
-    // What rows need that are finished some hundred cycles later; behind a tile's last row the next tile's.
-    const std::int64_t later = tile.row + tile.done + kRowsAhead, left = input.rows - later;
-    if (left > 0) finish.prefetch_rows(later, left < rows ? left : rows, tile.panel);
-    float* const part = tile.sums + tile.done * kTileColumns;
-    if constexpr (kElement == Element::kQuad)
-      scale_quad_tile(part, rows, weights + shape.panel_offset(tile.panel, units), input.scales + tile.row + tile.done);
-    finish(part, tile.row + tile.done, rows, tile.panel);
-    tile.done += rows;
-  };
-
-  // A tile of rows is finished in as many steps as one is multiplied in.
-  std::int64_t due = 0;
-  const float* next = nullptr;  // what is left of the next block
-  std::int64_t next_pairs = 0;  // of lines: the L2 cache fetches both of a pair of 64 bytes when asked for one
-  const auto beside = [&](std::int64_t) __attribute__((always_inline)) {
-    constexpr std::int64_t kPair = 2 * 64 / sizeof(float);
-    for (std::int64_t pair = 0; pair < next_pairs; ++pair, next += kPair)
-      prefetch(next);
-    due += kHeight;
-    if (due < kRowsAtOnce * steps) return;
-    due -= kRowsAtOnce * steps;
-    if (waiting.empty()) return;
-    UnfinishedTiles::Tile& tile = waiting.oldest();
-    finish_rows(tile, kRowsAtOnce);
-    if (tile.done == tile.rows) waiting.pop();
-  };
+  WorkBesideProduct<kElement, Finish> work(finish, shape, weights, input.scales, sums, waiting);
 
   for (std::int64_t p = 0; p < panels.count(); ++p) {
     const std::int64_t panel = panels[p];
-    const bool last_panel = p + 1 == panels.count();
+    const std::int64_t panels_on = p + 1 < panels.count() ? panels[p + 1] - panel : 0;
     for (std::int64_t first = 0; first < units; first += block_units) {
       const std::int64_t depth = units - first < block_units ? units - first : block_units;
       const bool last = first + depth == units;
       const float* const columns = weights + shape.panel_offset(panel, first);
-      next = !last        ? columns + depth * kTileColumns
-             : last_panel ? nullptr
-                          : weights + shape.panel_offset(panels[p + 1], 0);
-      next_pairs = next == nullptr ? 0 : divide_up(block_units * kRegisterRows, row_tiles * depth);
+      if (last && panels_on == 0) {
+        work.fetch(nullptr, 0);
+      } else {
+        work.fetch(last ? weights + shape.panel_offset(panel + panels_on, 0) : columns + depth * kTileColumns,
+                   divide_up(block_units * kRegisterRows, row_tiles * depth));
+      }
       for (std::int64_t tile = 0; tile < row_tiles; ++tile) {
         const std::int64_t row = tile * kHeight;
         const std::int64_t rows = input.rows - row < kHeight ? input.rows - row : kHeight;
-        // What an earlier tile has left here: parts are finished about as fast as they come.
         const std::int64_t index = p * row_tiles + tile;
         float* const tile_sums = sums + index % places * kHeight * kTileColumns;
-        while (!waiting.empty() && waiting.oldest().index + places <= index) {
-          finish_rows(waiting.oldest(), kHeight);
-          waiting.pop();
-        }
+        // What an earlier tile has left here: rows are finished about as fast as they come.
+        work.finish_before(index - places + 1);
         const TileArgs args = {
             input.panels + row * units + first * kHeight, columns, depth, tile_sums, kTileColumns, first != 0};
-        rows > kRegisterRows ? multiply_matrix_tile<Unit, kElement, true>(args, kKeptUnits, beside)
-                             : multiply_matrix_tile<Unit, kElement, false>(args, kKeptUnits, beside);
+        rows > kRegisterRows ? multiply_matrix_tile<Unit, kElement, true>(args, kKeptUnits, work)
+                             : multiply_matrix_tile<Unit, kElement, false>(args, kKeptUnits, work);
         if (!last) continue;
-        UnfinishedTiles::Tile complete = {tile_sums, index, row, rows, panel, 0};
-        finish.in_parts(panel) ? waiting.push(complete) : finish_rows(complete, kHeight);
+        const bool last_tile = tile + 1 == row_tiles;
+        const UnfinishedTiles::Tile complete = {
+            tile_sums, index, rows, {row, panel, last_tile ? -row : kHeight, last_tile ? panels_on : 0}};
+        if (finish.row_by_row(panel)) {
+          work.push(complete);
+        } else {
+          finish.prefetch_rows(row, rows, panel);
+          finish(work.sums_of(complete), ShortGelu(), row, rows, panel);
+        }
       }
     }
   }
-  for (; !waiting.empty(); waiting.pop())
-    finish_rows(waiting.oldest(), kHeight);
+  work.finish_before(panels.count() * row_tiles);
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -7,11 +7,13 @@
 #pragma once
 
 #include "cpu/simd/matrix_unit.h"
+#include "ops/gelu/gelu_row.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layer_norm/layer_norm_row.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/overlapped_product.h"
 #include "ops/linear/packed_weight.h"
+#include "ops/linear/tile_sums.h"
 
 namespace siglip2::SIGLIP2_ISA {
 
@@ -90,10 +92,11 @@ inline void prefetch_part(const float* panel, std::int64_t units, std::int64_t i
     prefetch(panel + line * kLine);
 }
 
-// Calls finish(sums, first row, rows, panel) for every tile of the panels, of which there is at least one: its complete
-// sums, float32 [rows][kTileColumns], while they are in the L1 cache, and before it finish.prefetch_rows(row, rows,
-// panel), for what it will read and write besides. `sums` has sums_floats of the rows. Matrix units have a way of their
-// own (ops/linear/overlapped_product.h), which also asks finish.in_parts(panel). Within a MatrixUnitScope.
+// Calls finish(sums, gelu, first row, rows, panel) for every tile of the panels, of which there is at least one: its
+// complete sums (ops/linear/tile_sums.h) while they are in the L1 cache, and before it finish.prefetch_rows(row, rows,
+// panel), for what it will read and write besides; `gelu` is the one that belongs to the product. `sums` has
+// sums_floats of the rows. Matrix units have a way of their own (ops/linear/overlapped_product.h), which also asks
+// finish.in_parts(panel). Within a MatrixUnitScope.
 template <typename Finish>
 void multiply_panels(const PackedWeight& weight, const PackedRows& input, const PanelRuns& panels, float* sums,
                      const Finish& finish) {
@@ -138,7 +141,7 @@ void multiply_panels(const PackedWeight& weight, const PackedRows& input, const 
           if (!complete) continue;
           if (weight.dtype == DType::kInt8)
             scale_quad_tile(tile_sums, rows, columns + depth * kTileColumns, input.scales + row);
-          finish(tile_sums, row, rows, panel);
+          finish(FloatSums{tile_sums}, GeluBesideProduct{weight.dtype}, row, rows, panel);
         }
       }
     }

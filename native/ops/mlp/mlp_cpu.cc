@@ -9,6 +9,8 @@
 // Floor: 4·rows·width·intermediate operations, and the weights once for each block.
 #include "ops/mlp/mlp.h"
 
+#include <type_traits>
+
 #include "cpu/caches.h"
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
@@ -49,57 +51,80 @@ struct Layout {
   }
 };
 
-// One finished tile of fc1, or rows of one, whose sums are overwritten, to the packed rows of fc2.
-void pack_hidden_tile(const MlpArgs& args, const Layout& layout, float* sums, std::int64_t row, std::int64_t rows,
-                      std::int64_t panel, float* scratch) {
-  const std::int64_t first = panel * kTileColumns, left = args.fc1.out_features - first;
-  const std::int64_t columns = left < kTileColumns ? left : kTileColumns;
-  for (int v = 0; v < kTileVectors; ++v) {
-    const std::int64_t lanes = columns - v * kLanes;
-    if (lanes <= 0) break;
-    const int present = static_cast<int>(lanes < kLanes ? lanes : kLanes);
-    const Vec bias = args.fc1_bias != nullptr ? load_first(args.fc1_bias + first + v * kLanes, present) : zero();
-    for (std::int64_t i = 0; i < rows; ++i) {
-      float* const values = sums + i * kTileColumns + v * kLanes;
-      store(values, gelu_beside_product(args.fc1.dtype, load(values) + bias));
-    }
-  }
-  if (layout.hidden_stride != 0) {
-    float* const target = scratch + layout.hidden_rows + row * layout.hidden_stride + first;
-    for (std::int64_t i = 0; i < rows; ++i)
-      std::memcpy(target + i * layout.hidden_stride, sums + i * kTileColumns,
-                  static_cast<std::size_t>(columns) * sizeof(float));
-    return;
-  }
-  // Rows of a matrix unit's tile lie one after the other, and may come in parts.
-  const std::int64_t row_words = layout.fc2.format.row_words, height = layout.fc2.format.rows;
-  const std::int64_t first_unit = first / layout.fc2.values_of_unit, within = row % height;
-  float* const target = scratch + layout.hidden +
-                        ((row - within) * layout.fc2.units + first_unit * height) * row_words +
-                        within * layout.fc2.format.step;
-  if (columns == kTileColumns && left > kTileColumns)
-    return pack_input_rows(args.fc2.dtype, sums, kTileColumns, columns, {target, nullptr, rows});
-  // Packing writes a few floats too many, which behind a tile's last panel are the next tile's first.
-  float* const tile = scratch + layout.tile;
-  pack_input_rows(args.fc2.dtype, sums, kTileColumns, columns, {tile, nullptr, rows});
-  std::memcpy(target, tile,
-              static_cast<std::size_t>((layout.fc2.units - first_unit) * height * row_words) * sizeof(float));
-}
-
-// See multiply_panels.
+// Finished tiles of fc1 to the packed rows of fc2, which stay in the L2 cache; see multiply_panels. In int8 they stay
+// float32, [rows][hidden_stride], until rows are whole.
 struct FinishHidden {
   const MlpArgs& args;
   const Layout& layout;
   float* scratch;
 
-  void operator()(float* sums, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
-    pack_hidden_tile(args, layout, sums, row, rows, panel, scratch);
+  // By way of the sums' memory.
+  template <typename Sums, typename Gelu>
+  void operator()(const Sums& sums, const Gelu& gelu, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
+    const std::int64_t first = panel * kTileColumns, left = args.fc1.out_features - first;
+    const std::int64_t columns = left < kTileColumns ? left : kTileColumns;
+    const TileBias bias = bias_of(panel);
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (int v = 0; v < kTileVectors; ++v)
+        store(sums.sums + i * kTileColumns + v * kLanes, gelu(sums(i, v) + bias[v]));
+    float* const target = target_of(row, panel);
+    if (layout.hidden_stride != 0) {
+      for (std::int64_t i = 0; i < rows; ++i)
+        std::memcpy(target + i * layout.hidden_stride, sums.sums + i * kTileColumns,
+                    static_cast<std::size_t>(columns) * sizeof(float));
+      return;
+    }
+    if (left > kTileColumns)
+      return pack_input_rows(args.fc2.dtype, sums.sums, kTileColumns, columns, {target, nullptr, rows});
+    // Packing writes a few floats too many, which behind a tile's last panel are the next tile's first.
+    float* const tile = scratch + layout.tile;
+    pack_input_rows(args.fc2.dtype, sums.sums, kTileColumns, columns, {tile, nullptr, rows});
+    const std::int64_t units = layout.fc2.units - first / layout.fc2.values_of_unit;
+    std::memcpy(target, tile,
+                static_cast<std::size_t>(units * layout.fc2.format.rows * layout.fc2.format.row_words) * sizeof(float));
   }
-  // What is written stays in the L2 cache.
   void prefetch_rows(std::int64_t, std::int64_t, std::int64_t) const {}
-  // The last panel's tiles are packed beside their place.
-  bool in_parts(std::int64_t panel) const {
-    return layout.hidden_stride != 0 || (panel + 1) * kTileColumns < args.fc1.out_features;
+
+#if defined(SIGLIP2_MATRIX_UNIT)
+  template <typename Sums>
+  struct Rows {
+    Sums sums;
+    TileBias bias;
+    float* target;
+    std::int64_t stride;
+
+    SIGLIP2_INLINE void next(const ShortGelu& gelu) {
+      const Vec first = gelu(sums(0, 0) + bias[0]), second = gelu(sums(0, 1) + bias[1]);
+      if constexpr (std::is_same_v<Sums, QuadSums>) {
+        store(target, first);
+        store(target + kLanes, second);
+      } else {
+        store_pair_words(first, second, target);
+      }
+      sums.skip_row();
+      target += stride;
+    }
+  };
+  bool row_by_row(std::int64_t panel) const { return (panel + 1) * kTileColumns <= args.fc1.out_features; }
+  template <typename Sums>
+  Rows<Sums> rows(const Sums& sums, const TilePlace& place) const {
+    return {sums, bias_of(place.panel), target_of(place.row, place.panel),
+            layout.hidden_stride != 0 ? layout.hidden_stride : layout.fc2.format.step};
+  }
+#endif
+
+ private:
+  TileBias bias_of(std::int64_t panel) const {
+    const std::int64_t first = panel * kTileColumns;
+    return {args.fc1_bias == nullptr ? nullptr : args.fc1_bias + first, args.fc1.out_features - first};
+  }
+  // `row` is the first of a tile.
+  float* target_of(std::int64_t row, std::int64_t panel) const {
+    const std::int64_t first = panel * kTileColumns;
+    if (layout.hidden_stride != 0) return scratch + layout.hidden_rows + row * layout.hidden_stride + first;
+    const TileFormat& format = layout.fc2.format;
+    const std::int64_t units = row * layout.fc2.units + first / layout.fc2.values_of_unit * format.rows;
+    return scratch + layout.hidden + units * format.row_words;
   }
 };
 

@@ -83,32 +83,67 @@ struct HeadGroup {
   }
 };
 
-// Finished tiles of the joint weight's panels to rows of [rows][3 runs of columns]; see multiply_panels.
+// Finished tiles of the joint weight's panels to rows of [rows][3 runs of columns], which stay in the L2 cache; see
+// multiply_panels.
 struct FinishJoint {
   const SelfAttentionArgs& args;
   const HeadGroup& group;
   float* joint;
   std::int64_t stride;
 
-  void operator()(const float* sums, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
-    const std::int64_t first = panel * kTileColumns, left = args.query_key_value.out_features - first;
+  template <typename Sums, typename Gelu>
+  void operator()(const Sums& sums, const Gelu&, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
+    const TileBias bias = bias_of(panel);
+    for_each_place(panel, [&](std::int64_t place) {
+      float* const target = joint + row * stride + place * kTileColumns;
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (int v = 0; v < kTileVectors; ++v)
+          store(target + i * stride + v * kLanes, sums(i, v) + bias[v]);
+    });
+  }
+  void prefetch_rows(std::int64_t, std::int64_t, std::int64_t) const {}
+
+  template <typename Sums>
+  struct Rows {
+    Sums sums;
+    TileBias bias;
+    float* target;
+    std::int64_t stride;
+
+    SIGLIP2_INLINE void next(const ShortGelu&) {
+      for (int v = 0; v < kTileVectors; ++v)
+        store(target + v * kLanes, sums(0, v) + bias[v]);
+      sums.skip_row();
+      target += stride;
+    }
+  };
+  // A panel in which one third ends and another begins may have two places.
+  bool row_by_row(std::int64_t panel) const { return places_of(panel) == 1; }
+  template <typename Sums>
+  Rows<Sums> rows(const Sums& sums, const TilePlace& tile) const {
+    float* target = joint;
+    for_each_place(tile.panel, [&](std::int64_t place) { target = joint + tile.row * stride + place * kTileColumns; });
+    return {sums, bias_of(tile.panel), target, stride};
+  }
+
+ private:
+  TileBias bias_of(std::int64_t panel) const {
+    const std::int64_t first = panel * kTileColumns;
+    const float* const bias = args.query_key_value_bias;
+    return {bias == nullptr ? nullptr : bias + first, args.query_key_value.out_features - first};
+  }
+  template <typename Visit>
+  SIGLIP2_INLINE void for_each_place(std::int64_t panel, const Visit& visit) const {
     for (int part = 0; part < 3; ++part) {
       const std::int64_t place = panel - group.panels.starts[part];
-      if (place < 0 || place >= group.panels.length) continue;
-      float* const target = joint + row * stride + (part * group.panels.length + place) * kTileColumns;
-      for (int v = 0; v < kTileVectors; ++v) {
-        const std::int64_t column = v * kLanes;
-        const int lanes = static_cast<int>(left - column < kLanes ? left - column : kLanes);
-        const bool biased = args.query_key_value_bias != nullptr && lanes > 0;
-        const Vec bias = biased ? load_first(args.query_key_value_bias + first + column, lanes) : zero();
-        for (std::int64_t i = 0; i < rows; ++i)
-          store(target + i * stride + column, load(sums + i * kTileColumns + column) + bias);
-      }
+      if (place >= 0 && place < group.panels.length) visit(part * group.panels.length + place);
     }
   }
-  bool in_parts(std::int64_t) const { return true; }
-  // What is written stays in the L2 cache.
-  void prefetch_rows(std::int64_t, std::int64_t, std::int64_t) const {}
+  int places_of(std::int64_t panel) const {
+    int places = 0;
+    for_each_place(panel, [&](std::int64_t) { ++places; });
+    return places;
+  }
 };
 
 class Block {
