@@ -67,10 +67,8 @@ class WorkBesideProduct {
     constexpr std::int64_t kPair = 2 * 64 / sizeof(float);
     for (std::int64_t pair = 0; pair < next_pairs_; ++pair, next_ += kPair)
       prefetch(next_);
-    due_ += kMatrixUnitFormat.rows;
-    if (due_ < threshold_) return;
-    due_ -= threshold_;
-    finish_due();
+    for (due_ += kMatrixUnitFormat.rows; due_ >= threshold_; due_ -= threshold_)
+      finish_due();
   }
   SIGLIP2_INLINE void push(const UnfinishedTiles::Tile& tile) { waiting_.push(tile); }
   // Finishes tiles until those before `index` are done.

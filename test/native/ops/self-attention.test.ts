@@ -7,7 +7,6 @@ import {
   draw,
   emulated,
   Place,
-  rounded,
   roundedOnce,
   shapesFor,
   vendorProducts,
@@ -31,9 +30,6 @@ function argumentsOf(place: Place, seed: number, { heads, headDim, lengths }: Sh
   const width = heads * headDim,
     rows = sum(lengths);
   const offsets = Int32Array.from([0, ...lengths.map((_, i) => sum(lengths.slice(0, i + 1)))]);
-  // cuBLASLt rounds the bias of a bfloat16 output.
-  const bias = (count: number) =>
-    place.parameter(vendorProducts ? rounded(values(count), place.dtype) : values(count), [count]);
   const required = {
     input: place.activation(values(rows * width, 2), [rows, width]),
     heads,
@@ -45,8 +41,8 @@ function argumentsOf(place: Place, seed: number, { heads, headDim, lengths }: Sh
   return {
     ...required,
     norm: { weight: place.parameter(values(width), [width]), bias: place.parameter(values(width), [width]) },
-    queryKeyValueBias: bias(3 * width),
-    outBias: bias(width),
+    queryKeyValueBias: place.parameter(values(3 * width), [3 * width]),
+    outBias: place.parameter(values(width), [width]),
     residual: place.activation(values(rows * width), [rows, width]),
   };
 }
@@ -54,8 +50,8 @@ function argumentsOf(place: Place, seed: number, { heads, headDim, lengths }: Sh
 /** The same from four operations, of which each rounds its result to the place's type. */
 async function inParts(
   { input, norm, ...args }: Arguments,
-  weightDtype?: WeightDType,
-  place = Place.tested('float32'),
+  weightDtype: WeightDType | undefined,
+  place: Place,
 ): Promise<Float32Array> {
   const type = weightDtype === undefined ? {} : { weightDtype };
   const [rows, width] = input.shape as [number, number];
@@ -123,6 +119,8 @@ describe('selfAttention', () => {
         lengths: Array.from({ length: random.integer(1, 4) }, () => random.integer(0, most)),
       };
       const everything = random.next() < 0.7;
+      // What cuBLASLt rounds on the way is its own; with it the parts are the oracle, above.
+      if (dtype === 'bfloat16' && vendorProducts) continue;
       const actual = await run(argumentsOf(Place.tested(dtype), round, shape, everything));
       const reference = Place.reference(dtype);
       const args = argumentsOf(reference, round, shape, everything);
