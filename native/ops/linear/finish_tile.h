@@ -84,7 +84,7 @@ class LinearRows {
  public:
   SIGLIP2_INLINE LinearRows(const LinearArgs& args, std::int64_t first_row, const Sums& sums, const TilePlace& place)
       : sums_(sums),
-        bias_(args.bias == nullptr ? nullptr : args.bias + place.panel * kTileColumns, kTileColumns),
+        bias_(args.bias, args.weight.out_features, place.panel),
         output_(args.output, first_row, place),
         residual_(args.residual, first_row, place),
         pre_activation_(args.pre_activation, first_row, place),

@@ -47,7 +47,7 @@ class UnfinishedTiles {
 template <Element kElement, typename Finish>
 class WorkBesideProduct {
  public:
-  // Tiles are multiplied in `steps` steps; a tile of rows is finished in as many.
+  // `weights` and `scales` are those of the product, `sums` any place for a tile's.
   SIGLIP2_INLINE WorkBesideProduct(const Finish& finish, const PackedShape& shape, const float* weights,
                                    const float* scales, float* sums, UnfinishedTiles& waiting)
       : waiting_(waiting),
@@ -115,7 +115,7 @@ class WorkBesideProduct {
   decltype(std::declval<const Finish&>().rows(std::declval<const WorkBesideProduct&>().sums_of({}), {})) rows_;
   std::int64_t rows_left_ = 0;
   std::int64_t due_ = 0;
-  const std::int64_t threshold_;
+  const std::int64_t threshold_;  // a tile is finished in as many steps as one is multiplied in
   const float* next_ = nullptr;
   std::int64_t next_pairs_ = 0;
 };

@@ -42,16 +42,16 @@ struct QuadSums {
   }
 };
 
-// The bias of `columns` columns, at most kTileColumns; 0 behind the last, and without one.
+// The bias [out_features] of a panel's columns; 0 behind the last, and without one.
 struct TileBias {
   Vec values[kTileVectors];
 
-  SIGLIP2_INLINE TileBias(const float* bias, std::int64_t columns) {
+  SIGLIP2_INLINE TileBias(const float* bias, std::int64_t out_features, std::int64_t panel) {
     for (int v = 0; v < kTileVectors; ++v) {
-      const std::int64_t left = columns - v * kLanes;
+      const std::int64_t column = panel * kTileColumns + v * kLanes, left = out_features - column;
       values[v] = bias == nullptr || left <= 0 ? zero()
-                  : left >= kLanes             ? load(bias + v * kLanes)
-                                               : load_first(bias + v * kLanes, static_cast<int>(left));
+                  : left >= kLanes             ? load(bias + column)
+                                               : load_first(bias + column, static_cast<int>(left));
     }
   }
   SIGLIP2_INLINE Vec operator[](int v) const { return values[v]; }

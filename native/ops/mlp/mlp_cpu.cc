@@ -63,7 +63,7 @@ struct FinishHidden {
   void operator()(const Sums& sums, const Gelu& gelu, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
     const std::int64_t first = panel * kTileColumns, left = args.fc1.out_features - first;
     const std::int64_t columns = left < kTileColumns ? left : kTileColumns;
-    const TileBias bias = bias_of(panel);
+    const TileBias bias(args.fc1_bias, args.fc1.out_features, panel);
     for (std::int64_t i = 0; i < rows; ++i)
       for (int v = 0; v < kTileVectors; ++v)
         store(sums.sums + i * kTileColumns + v * kLanes, gelu(sums(i, v) + bias[v]));
@@ -108,16 +108,14 @@ struct FinishHidden {
   bool row_by_row(std::int64_t panel) const { return (panel + 1) * kTileColumns <= args.fc1.out_features; }
   template <typename Sums>
   Rows<Sums> rows(const Sums& sums, const TilePlace& place) const {
-    return {sums, bias_of(place.panel), target_of(place.row, place.panel),
+    return {sums,
+            {args.fc1_bias, args.fc1.out_features, place.panel},
+            target_of(place.row, place.panel),
             layout.hidden_stride != 0 ? layout.hidden_stride : layout.fc2.format.step};
   }
 #endif
 
  private:
-  TileBias bias_of(std::int64_t panel) const {
-    const std::int64_t first = panel * kTileColumns;
-    return {args.fc1_bias == nullptr ? nullptr : args.fc1_bias + first, args.fc1.out_features - first};
-  }
   // `row` is the first of a tile.
   float* target_of(std::int64_t row, std::int64_t panel) const {
     const std::int64_t first = panel * kTileColumns;

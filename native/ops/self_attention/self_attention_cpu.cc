@@ -93,7 +93,7 @@ struct FinishJoint {
 
   template <typename Sums, typename Gelu>
   void operator()(const Sums& sums, const Gelu&, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
-    const TileBias bias = bias_of(panel);
+    const TileBias bias(args.query_key_value_bias, args.query_key_value.out_features, panel);
     for_each_place(panel, [&](std::int64_t place) {
       float* const target = joint + row * stride + place * kTileColumns;
       for (std::int64_t i = 0; i < rows; ++i)
@@ -123,15 +123,10 @@ struct FinishJoint {
   Rows<Sums> rows(const Sums& sums, const TilePlace& tile) const {
     float* target = joint;
     for_each_place(tile.panel, [&](std::int64_t place) { target = joint + tile.row * stride + place * kTileColumns; });
-    return {sums, bias_of(tile.panel), target, stride};
+    return {sums, {args.query_key_value_bias, args.query_key_value.out_features, tile.panel}, target, stride};
   }
 
  private:
-  TileBias bias_of(std::int64_t panel) const {
-    const std::int64_t first = panel * kTileColumns;
-    const float* const bias = args.query_key_value_bias;
-    return {bias == nullptr ? nullptr : bias + first, args.query_key_value.out_features - first};
-  }
   template <typename Visit>
   SIGLIP2_INLINE void for_each_place(std::int64_t panel, const Visit& visit) const {
     for (int part = 0; part < 3; ++part) {
