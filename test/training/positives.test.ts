@@ -94,7 +94,9 @@ async function expectedOf(trainer: Trainer, batch: TrainingBatch) {
       const slope = -label / (1 + Math.exp(-wrong)) / n;
       gradScale += slope * scale * product;
       gradBias += slope;
-      terms.scale += Math.abs(slope * scale) * products.reduce((sum, value) => sum + Math.abs(value), 0);
+      // The order of cuBLASLt's sums is its own: what it leaves of a product that all but cancels is relative to what was summed.
+      const size = vendorProducts ? products.reduce((sum, value) => sum + Math.abs(value), 0) : Math.abs(product);
+      terms.scale += Math.abs(slope * scale) * size;
       terms.bias += Math.abs(slope);
       for (let d = 0; d < width; d++) {
         (gradImages as Float64Array[])[i]![d]! += slope * scale * (y[d] as number);

@@ -13,19 +13,18 @@ SIGLIP2_INLINE Vec load_tile_row(const ConstMatrixView& view, std::int64_t row, 
   return lanes == kLanes ? load(values) : load_first(values, lanes);
 }
 
-// One tile's sums, with bias, activation or gradient of one, and residual, to the output from `first_row` and
-// `first_column` on.
+// One tile's sums, with bias, activation or gradient of one, and residual, to the output from `first_row` on.
 template <typename Sums, typename Gelu>
 void finish_tile(const LinearArgs& args, const Sums& sums, const Gelu& gelu, std::int64_t first_row, std::int64_t rows,
-                 std::int64_t first_column) {
+                 std::int64_t panel) {
+  const TileBias bias(args.bias, args.weight.out_features, panel);
   for (int v = 0; v < kTileVectors; ++v) {
-    const std::int64_t column = first_column + v * kLanes;
+    const std::int64_t column = panel * kTileColumns + v * kLanes;
     const std::int64_t left = args.weight.out_features - column;
     if (left <= 0) return;
     const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
-    const Vec bias = args.bias != nullptr ? load_first(args.bias + column, lanes) : zero();
     for (std::int64_t i = 0; i < rows; ++i) {
-      Vec x = sums(i, v) + bias;
+      Vec x = sums(i, v) + bias[v];
       if (args.activation == Activation::kGeluTanh) x = gelu(x);
       if (args.pre_activation.data != nullptr)
         x = x * gelu_tanh_derivative(load_tile_row(args.pre_activation, first_row + i, column, lanes));
@@ -126,7 +125,7 @@ struct FinishLinear {
 
   template <typename Sums, typename Gelu>
   void operator()(const Sums& sums, const Gelu& gelu, std::int64_t row, std::int64_t rows, std::int64_t panel) const {
-    finish_tile(args, sums, gelu, first_row + row, rows, panel * kTileColumns);
+    finish_tile(args, sums, gelu, first_row + row, rows, panel);
   }
   void prefetch_rows(std::int64_t row, std::int64_t rows, std::int64_t panel) const {
     prefetch_finish(args, first_row + row, rows, panel * kTileColumns);

@@ -57,4 +57,19 @@ struct TileBias {
   SIGLIP2_INLINE Vec operator[](int v) const { return values[v]; }
 };
 
+// A tile's sums with their bias, and where they go, row after row.
+template <typename Sums>
+struct TileRows {
+  Sums sums;
+  TileBias bias;
+  float* target;
+  std::int64_t stride;
+
+  SIGLIP2_INLINE Vec operator[](int v) const { return sums(0, v) + bias[v]; }
+  SIGLIP2_INLINE void skip_row() {
+    sums.skip_row();
+    target += stride;
+  }
+};
+
 }  // namespace siglip2::SIGLIP2_ISA

@@ -88,30 +88,26 @@ struct FinishHidden {
 #if defined(SIGLIP2_MATRIX_UNIT)
   template <typename Sums>
   struct Rows {
-    Sums sums;
-    TileBias bias;
-    float* target;
-    std::int64_t stride;
+    TileRows<Sums> tile;
 
     SIGLIP2_INLINE void next(const ShortGelu& gelu) {
-      const Vec first = gelu(sums(0, 0) + bias[0]), second = gelu(sums(0, 1) + bias[1]);
+      const Vec first = gelu(tile[0]), second = gelu(tile[1]);
       if constexpr (std::is_same_v<Sums, QuadSums>) {
-        store(target, first);
-        store(target + kLanes, second);
+        store(tile.target, first);
+        store(tile.target + kLanes, second);
       } else {
-        store_pair_words(first, second, target);
+        store_pair_words(first, second, tile.target);
       }
-      sums.skip_row();
-      target += stride;
+      tile.skip_row();
     }
   };
   bool row_by_row(std::int64_t panel) const { return (panel + 1) * kTileColumns <= args.fc1.out_features; }
   template <typename Sums>
   Rows<Sums> rows(const Sums& sums, const TilePlace& place) const {
-    return {sums,
-            {args.fc1_bias, args.fc1.out_features, place.panel},
-            target_of(place.row, place.panel),
-            layout.hidden_stride != 0 ? layout.hidden_stride : layout.fc2.format.step};
+    return {{sums,
+             {args.fc1_bias, args.fc1.out_features, place.panel},
+             target_of(place.row, place.panel),
+             layout.hidden_stride != 0 ? layout.hidden_stride : layout.fc2.format.step}};
   }
 #endif
 

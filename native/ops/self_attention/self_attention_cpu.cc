@@ -105,16 +105,12 @@ struct FinishJoint {
 
   template <typename Sums>
   struct Rows {
-    Sums sums;
-    TileBias bias;
-    float* target;
-    std::int64_t stride;
+    TileRows<Sums> tile;
 
     SIGLIP2_INLINE void next(const ShortGelu&) {
       for (int v = 0; v < kTileVectors; ++v)
-        store(target + v * kLanes, sums(0, v) + bias[v]);
-      sums.skip_row();
-      target += stride;
+        store(tile.target + v * kLanes, tile[v]);
+      tile.skip_row();
     }
   };
   // A panel in which one third ends and another begins may have two places.
@@ -123,7 +119,7 @@ struct FinishJoint {
   Rows<Sums> rows(const Sums& sums, const TilePlace& tile) const {
     float* target = joint;
     for_each_place(tile.panel, [&](std::int64_t place) { target = joint + tile.row * stride + place * kTileColumns; });
-    return {sums, {args.query_key_value_bias, args.query_key_value.out_features, tile.panel}, target, stride};
+    return {{sums, {args.query_key_value_bias, args.query_key_value.out_features, tile.panel}, target, stride}};
   }
 
  private:
