@@ -7,7 +7,10 @@ import { Tensor } from './tensor.js';
 
 /** Arguments of {@link attention}. */
 export interface AttentionArguments extends KernelOptions {
-  /** [Σq, heads, headDim], float32, or bfloat16 on devices that compute in it; one type for all activations. */
+  /**
+   * [Σq, heads, headDim], float32, or bfloat16 on devices that compute in it; one type for all activations. On CPUs it may
+   * be bfloat16, too, for products in that type, and so may `output` and `gradOutput` be, each by itself.
+   */
   query: Tensor;
   /** [Σk, heads, headDim], the query's type. */
   key: Tensor;
@@ -47,8 +50,8 @@ export function checkOffsets(argument: string, offsets: unknown, rows: number, c
 /**
  * Scaled dot-product attention over packed ragged sequences, without a score matrix in memory:
  * output = softmax(scale · query·keyᵀ) value within each sequence and head.
- * @returns `output` [Σq, heads, headDim] in the query's type and `logSumExp` [Σq, heads], float32, the natural logarithm of the summed exponentials
- *   of the scaled scores; a query without keys gives 0 and −∞.
+ * @returns `output` [Σq, heads, headDim] in the type that the device computes in, float32 on CPUs, and `logSumExp` [Σq, heads],
+ *   float32, the natural logarithm of the summed exponentials of the scaled scores; a query without keys gives 0 and −∞.
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes or offsets do not fit
  */
 export async function attention(args: AttentionArguments): Promise<{ output: Tensor; logSumExp: Tensor }> {
@@ -59,11 +62,11 @@ export async function attention(args: AttentionArguments): Promise<{ output: Ten
 
 /** Arguments of {@link attentionBackward}: those of the forward pass, what it returned, and the output's gradient. */
 export interface AttentionBackwardArguments extends AttentionArguments {
-  /** [Σq, heads, headDim], the query's type, from {@link attention} with the same arguments. */
+  /** [Σq, heads, headDim], from {@link attention} with the same arguments, in its type. */
   output: Tensor;
   /** [Σq, heads], float32, likewise. */
   logSumExp: Tensor;
-  /** Gradient with respect to `output`, of its shape and type. */
+  /** Gradient with respect to `output`, of its shape, and its type on GPUs. */
   gradOutput: Tensor;
 }
 

@@ -9,7 +9,8 @@ import type { Tensor } from './tensor.js';
  * gelu′(input), element by element, and gradWeight = gradOutputᵀ · gelu(input). Accumulated in float32.
  * @param args input [rows, in], gradOutput [rows, out], float32 or both bfloat16; weight [out, in], float32, float16 or
  *   bfloat16, rounded to `weightDtype`, by default the type of the input. `weightDtype` `bfloat16` beside float32 input
- *   (CPUs) rounds gradOutput for gradInput, and gradOutput and input for gradWeight, too; gradBias is not rounded
+ *   (CPUs) rounds gradOutput for gradInput, and gradOutput and input for gradWeight, too, and each of them may lie rounded,
+ *   in bfloat16; gradBias is the sum of gradOutput as it is given
  * @returns gradInput [rows, in] in the input's type; gradWeight [out, in], gradBias [out], float32
  * @throws SiglipError ERR_SIGLIP_SHAPE when shapes do not fit
  */

@@ -64,8 +64,10 @@ function normArguments(norm: Norm | undefined): { tensors: Record<string, Tensor
  *   float32; `gelu` is the tanh form, and on CPUs part of the product in both places. On CPUs, beside float32 input,
  *   `weightDtype` may be `bfloat16`: the input is rounded to it for the product, too; or `int8`: weights are integers
  *   times a scale for each output, max |w| / 127, the input integers times one for each row, max |x| / 127, and sums of
- *   their products exact
- * @returns output [rows, out] in the input's type
+ *   their products exact. On CPUs what products in bfloat16 round may lie in memory as bfloat16: the input beside
+ *   `weightDtype` `bfloat16`, which is then its default, and the output, for another such product: `dtype` is its type, by
+ *   default the input's; the residual is float32
+ * @returns output [rows, out]
  */
 export async function linear(
   args: {
@@ -76,10 +78,12 @@ export async function linear(
     activation?: ActivationFunction;
     inputActivation?: ActivationFunction;
     weightDtype?: WeightDType;
+    dtype?: ActivationDType;
   } & KernelOptions,
 ): Promise<{ output: Tensor }> {
   const activation = requireOneOf('args.activation', args?.activation ?? 'none', activations);
-  const values = { activation, ...inputActivation(args), ...weightType(args, [...activationTypes, 'int8']) };
+  const types = { ...weightType(args, [...activationTypes, 'int8']), ...resultType(args) };
+  const values = { activation, ...inputActivation(args), ...types };
   const { output } = await runKernel('linear', args, ['input', 'weight'], values, ['bias', 'residual']);
   return { output: output as Tensor };
 }
@@ -160,14 +164,15 @@ export async function selfAttention(
 /**
  * Layer normalisation over the last dimension: (x − mean) / √(variance + epsilon) · weight + bias.
  * @param args input [rows, width], float32, or bfloat16 on devices that compute in it; weight [width], bias [width],
- *   float32; epsilon default 1e-6
- * @returns output [rows, width] in the input's type
+ *   float32; epsilon default 1e-6; dtype of the output, by default the input's: on CPUs it may be bfloat16, for products
+ *   that round their operands to it
+ * @returns output [rows, width]
  */
 export async function layerNorm(
-  args: { input: Tensor; weight: Tensor; bias: Tensor; epsilon?: number } & KernelOptions,
+  args: { input: Tensor; weight: Tensor; bias: Tensor; epsilon?: number; dtype?: ActivationDType } & KernelOptions,
 ): Promise<{ output: Tensor }> {
-  const epsilon = requireEpsilon('args.epsilon', args?.epsilon);
-  const { output } = await runKernel('layerNorm', args, ['input', 'weight', 'bias'], { epsilon });
+  const values = { epsilon: requireEpsilon('args.epsilon', args?.epsilon), ...resultType(args) };
+  const { output } = await runKernel('layerNorm', args, ['input', 'weight', 'bias'], values);
   return { output: output as Tensor };
 }
 

@@ -3,6 +3,7 @@
 
 #include "addon/kernel_arguments.h"
 #include "ops/attention/attention.h"
+#include "tensor/shape_check.h"
 
 namespace siglip2::addon {
 
@@ -31,6 +32,15 @@ struct AttentionTensors {
       throw Error(kErrorShape, "keyOffsets: expected as many entries as queryOffsets, at least one");
   }
 
+  // The option `productDtype`; products of operands that lie rounded are made in their type.
+  DType product_type(const KernelArguments& arguments) const {
+    const bool rounded = query->device->table().rounded_operands && query->dtype == DType::kBFloat16;
+    return arguments.type("productDtype", rounded ? DType::kBFloat16 : DType::kFloat32);
+  }
+  // The type of activations beside the operands.
+  DType activation_type(DType product_type) const {
+    return activations_beside(query->dtype, product_type, query->device->table().rounded_operands);
+  }
   // Valid as long as this object.
   AttentionInputs inputs() const {
     AttentionInputs inputs;

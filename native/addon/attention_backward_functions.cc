@@ -25,10 +25,10 @@ Napi::Value run_attention_backward(const Napi::CallbackInfo& info) {
     KernelArguments arguments(info);
     const AttentionTensors tensors(arguments);
     const Shape& shape = tensors.query->shape;
-    const auto output = arguments.activation_of_shape("output", shape);
+    const auto output = arguments.free_activation_of_shape("output", shape);
     const auto log_sum_exp = arguments.tensor_of_shape("logSumExp", {shape[0], shape[1]});
-    const auto grad_output = arguments.activation_of_shape("gradOutput", shape);
-    const DType product_type = arguments.type("productDtype", DType::kFloat32);
+    const auto grad_output = arguments.free_activation_of_shape("gradOutput", shape);
+    const DType product_type = tensors.product_type(arguments);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const DType type = tensors.query->dtype;
       const auto grad_query = new_tensor(device, tensors.query->shape, type);

@@ -68,18 +68,13 @@ class KernelArguments {
   }
   // The same with every size given.
   TensorPointer tensor_of_shape(const char* name, const Shape& shape) {
-    TensorPointer found = tensor(name, shape.size());
-    if (found->shape != shape)
-      throw Error(kErrorShape,
-                  std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
-    return found;
+    return require_shape(name, tensor(name, shape.size()), shape);
+  }
+  TensorPointer free_activation_of_shape(const char* name, const Shape& shape) {
+    return require_shape(name, free_activation(name, shape.size()), shape);
   }
   TensorPointer activation_of_shape(const char* name, const Shape& shape) {
-    TensorPointer found = activation(name, shape.size());
-    if (found->shape != shape)
-      throw Error(kErrorShape,
-                  std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
-    return found;
+    return require_shape(name, activation(name, shape.size()), shape);
   }
   TensorPointer optional_activation(const char* name, const Shape& shape) {
     return object_.Get(name).IsUndefined() ? nullptr : activation_of_shape(name, shape);
@@ -105,6 +100,13 @@ class KernelArguments {
   int threads() const { return threads_; }
 
  private:
+  static TensorPointer require_shape(const char* name, TensorPointer found, const Shape& shape) {
+    if (found->shape != shape)
+      throw Error(kErrorShape,
+                  std::string(name) + ": expected shape " + describe(shape) + ", got " + describe(found->shape));
+    return found;
+  }
+
   Napi::Object object_;
   Device* device_ = nullptr;
   std::optional<DType> activation_type_;

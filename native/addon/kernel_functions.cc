@@ -16,21 +16,22 @@ namespace siglip2::addon {
 namespace {
 
 // linear({ input [rows, in], weight [out, in], bias? [out], residual? [rows, out], activation, inputActivation,
-// weightDtype? }): output [rows, out]
+// weightDtype?, dtype? }): output [rows, out]
 Napi::Value run_linear(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.activation("input", 2);
+    const auto input = arguments.free_activation("input", 2);
     const auto weight = arguments.stored("weight", 2);
     const std::int64_t out_features = weight->shape[0];
     const auto bias = arguments.optional_tensor("bias", {out_features});
     const auto residual = arguments.optional_activation("residual", {input->shape[0], out_features});
+    const DType type = arguments.result_type(input->dtype);
     const Activation activation = arguments.activation_function("activation");
     const Activation input_activation = arguments.activation_function("inputActivation");
     const auto packed = std::make_shared<PackedOnce>(weight, arguments.type("weightDtype", input->dtype), false);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const OpTable& table = device.table();
-      const auto output = new_tensor(device, {input->shape[0], out_features}, input->dtype);
+      const auto output = new_tensor(device, {input->shape[0], out_features}, type);
       // One after the other, on devices that do not fuse them.
       const bool apart = input_activation == Activation::kGeluTanh && !table.fuses_gelu;
       const auto source = apart ? new_tensor(device, input->shape, input->dtype) : input;
@@ -98,7 +99,7 @@ Napi::Value run_mlp(const Napi::CallbackInfo& info) {
   });
 }
 
-// layerNorm({ input [rows, width], weight [width], bias [width], epsilon }): output
+// layerNorm({ input [rows, width], weight [width], bias [width], epsilon, dtype? }): output
 Napi::Value run_layer_norm(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
@@ -106,8 +107,9 @@ Napi::Value run_layer_norm(const Napi::CallbackInfo& info) {
     const auto weight = arguments.tensor_of_shape("weight", {input->shape[1]});
     const auto bias = arguments.tensor_of_shape("bias", {input->shape[1]});
     const auto epsilon = static_cast<float>(to_number(arguments.get("epsilon"), "epsilon"));
+    const DType type = arguments.result_type(input->dtype);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
-      const auto output = new_tensor(device, input->shape, input->dtype);
+      const auto output = new_tensor(device, input->shape, type);
       layer_norm(device.table(), context, {matrix(*input), floats(weight), floats(bias), epsilon, matrix(*output)});
       return {{"output", output}};
     });
@@ -149,10 +151,10 @@ Napi::Value run_attention(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
     const AttentionTensors tensors(arguments);
-    const DType product_type = arguments.type("productDtype", DType::kFloat32);
+    const DType product_type = tensors.product_type(arguments);
     return submit(info, arguments, [=](Device& device, OpContext& context) -> Outputs {
       const Shape& shape = tensors.query->shape;
-      const auto output = new_tensor(device, shape, tensors.query->dtype);
+      const auto output = new_tensor(device, shape, tensors.activation_type(product_type));
       const auto log_sum_exp = new_tensor(device, {shape[0], shape[1]});
       attention(device.table(), context, {tensors.inputs(), matrix(*output), matrix(*log_sum_exp), product_type});
       return {{"output", output}, {"logSumExp", log_sum_exp}};

@@ -20,12 +20,12 @@ TensorPointer new_zeros(Device& device, OpContext& context, Shape shape) {
 Napi::Value run_linear_backward(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     KernelArguments arguments(info);
-    const auto input = arguments.activation("input", 2);
+    const auto input = arguments.free_activation("input", 2);
     const auto weight = arguments.stored("weight", 2);
     const Shape weight_shape = {weight->shape[0], input->shape[1]};
     if (weight->shape != weight_shape)
       throw Error(kErrorShape, "weight: expected shape " + describe(weight_shape) + ", got " + describe(weight->shape));
-    const auto grad_output = arguments.activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
+    const auto grad_output = arguments.free_activation_of_shape("gradOutput", {input->shape[0], weight_shape[0]});
     const Activation activation = arguments.activation_function("inputActivation");
     const DType weight_type = arguments.type("weightDtype", input->dtype);
     const auto packed = std::make_shared<PackedOnce>(weight, weight_type, true);

@@ -41,7 +41,7 @@ struct DeviceLibrary {
 };
 
 // Changes with every change to OpTable, DeviceLibrary or argument structs; a library of another version is refused.
-inline constexpr int kDeviceLibraryVersion = 8;
+inline constexpr int kDeviceLibraryVersion = 9;
 
 // Null when `version` is not the library's.
 using DeviceLibraryFunction = const DeviceLibrary* (*)(int version);

@@ -56,6 +56,10 @@ struct OpTable {
   std::uint32_t activation_types;
   // Types that weights may be packed in beside float32 activations, other than float32.
   std::uint32_t weight_types;
+  // Whether what products in bfloat16 round anyway may lie in memory as bfloat16 beside float32 activations: operands
+  // of linear layers, of attention and of their gradients, and what layer norms, linear layers and gradients of
+  // attention write for them.
+  bool rounded_operands;
   // Whether device memory is memory of the host, so that the host's may be given to operations as it is.
   bool host_memory;
   // Whether linear layers take GELU of their input and the gradient of one: LinearArgs::input_activation,

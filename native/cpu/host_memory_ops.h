@@ -13,6 +13,7 @@ inline void fill_host_memory_ops(OpTable& table) {
   table.weight_types = 1u << static_cast<int>(DType::kBFloat16) | 1u << static_cast<int>(DType::kInt8);
   table.host_memory = true;
   table.fuses_gelu = true;
+  table.rounded_operands = true;
   table.allocate = [](void*, std::size_t bytes) { return allocate(bytes); };
   table.release = [](void*, void* memory) noexcept { release(memory); };
   const auto copy = [](OpContext&, void* to, const void* from, std::size_t bytes) {

@@ -16,8 +16,8 @@ AttentionInputs attention_of(const EncoderSize& size, const Offsets& offsets, co
 }
 
 // Forward and backward.
-DType product_type_of(const LinearWeights& layer, const MatrixView& joint) {
-  return attention_product_type(joint.dtype, layer.weight.dtype);
+DType product_type_of(const LinearWeights& layer, const ConstMatrixView& tokens) {
+  return attention_product_type(tokens.dtype, layer.weight.dtype);
 }
 
 }  // namespace
@@ -94,7 +94,7 @@ void Mlp::contract(Pass& pass, const ConstMatrixView& pre_activation, const Cons
 void Mlp::backward(Pass& pass, const ConstMatrixView& input, const ConstMatrixView& pre_activation,
                    const ConstMatrixView& grad_output, const MatrixView& grad_input) const {
   const Arena::Scope scope = pass.scope();
-  const MatrixView hidden = pass.allocate(input.rows, fc1.weight.out_features);
+  const MatrixView hidden = pass.allocate_operand(input.rows, fc1.weight.out_features, fc1.weight.dtype);
   if (pass.fuses_gelu()) {
     siglip2::backward(pass, fc2, pre_activation, grad_output, hidden, Activation::kGeluTanh);
   } else {
@@ -118,6 +118,10 @@ EncoderBlock EncoderBlock::load(Parameters& parameters, const std::string& name,
   return block;
 }
 
+bool EncoderBlock::keeps_normed(const Pass& pass) const {
+  return pass.rounds_operands(query_key_value.weight.dtype);
+}
+
 bool EncoderBlock::trainable() const {
   return layer_norm1.grad_weight != nullptr || query_key_value.grad_weight != nullptr ||
          out_proj.grad_weight != nullptr || layer_norm2.grad_weight != nullptr || mlp.trainable();
@@ -133,13 +137,20 @@ void EncoderBlock::attend(Pass& pass, const EncoderSize& size, const std::vector
     pass.layer_norm({rows, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
     pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, joint});
     // The output takes the place of the normed tokens, which have been consumed.
-    pass.attention({attention_of(size, group.offsets, joint), normed, {}, product_type_of(query_key_value, joint)});
+    pass.attention({attention_of(size, group.offsets, joint), normed, {}, product_type_of(query_key_value, rows)});
     pass.linear({normed, out_proj.weight, out_proj.bias, Activation::kNone, rows, rows});
   }
 }
 
 void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets,
                            const std::vector<SequenceGroup>& groups, const MatrixView& tokens) const {
+  if (pass.training() && keeps_normed(pass)) {
+    // What the backward pass differentiates rounds where this one would not.
+    const Arena::Scope scope = pass.scope();
+    const Activations made = allocate(pass, size, tokens);
+    forward(pass, size, offsets, made);
+    return mlp.contract(pass, made.pre_activation, made.middle, tokens);
+  }
   if (groups.empty()) {
     pass.self_attention({tokens,
                          {layer_norm1.weight, layer_norm1.bias, size.epsilon},
@@ -172,53 +183,61 @@ void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& o
   mlp.forward(pass, normed, tokens, tokens);
 }
 
-EncoderBlock::Activations EncoderBlock::Activations::allocate(Pass& pass, const EncoderSize& size,
-                                                              const ConstMatrixView& input) {
+EncoderBlock::Activations EncoderBlock::allocate(Pass& pass, const EncoderSize& size,
+                                                 const ConstMatrixView& input) const {
+  const DType products = query_key_value.weight.dtype;
   Activations kept;
   kept.input = input;
-  kept.joint = pass.allocate(input.rows, 3 * size.width);
-  kept.attended = pass.allocate(input.rows, size.width);
+  if (keeps_normed(pass)) {
+    kept.normed1 = pass.allocate_operand(input.rows, size.width, products);
+    kept.normed2 = pass.allocate_operand(input.rows, size.width, products);
+  }
+  kept.joint = pass.allocate_operand(input.rows, 3 * size.width, products);
+  kept.attended = pass.allocate_operand(input.rows, size.width, products);
   kept.log_sum_exp = pass.allocate_float(input.rows, size.heads);
   kept.middle = pass.allocate(input.rows, size.width);
-  kept.pre_activation = pass.allocate(input.rows, size.intermediate);
+  kept.pre_activation = pass.allocate_operand(input.rows, size.intermediate, products);
   return kept;
 }
 
 void EncoderBlock::forward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept) const {
   const Arena::Scope scope = pass.scope();
-  const MatrixView normed = pass.allocate(kept.input.rows, size.width);
-  pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
-  pass.linear({normed, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, kept.joint});
+  MatrixView normed1 = kept.normed1, normed2 = kept.normed2;
+  if (!keeps_normed(pass)) normed1 = normed2 = pass.allocate(kept.input.rows, size.width);
+  pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed1});
+  pass.linear({normed1, query_key_value.weight, query_key_value.bias, Activation::kNone, {}, kept.joint});
   pass.attention({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp,
-                  product_type_of(query_key_value, kept.joint)});
+                  product_type_of(query_key_value, kept.input)});
   pass.linear({kept.attended, out_proj.weight, out_proj.bias, Activation::kNone, kept.input, kept.middle});
 
-  pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
-  mlp.expand(pass, normed, kept.pre_activation);
+  pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed2});
+  mlp.expand(pass, normed2, kept.pre_activation);
 }
 
 void EncoderBlock::backward(Pass& pass, const EncoderSize& size, const Offsets& offsets, const Activations& kept,
                             const MatrixView& grad) const {
   const Arena::Scope scope = pass.scope();
-  const MatrixView normed = pass.allocate(grad.rows, size.width);
+  const bool again = !keeps_normed(pass);
+  MatrixView normed1 = kept.normed1, normed2 = kept.normed2;
+  if (again) normed1 = normed2 = pass.allocate(grad.rows, size.width);
   const MatrixView grad_normed = pass.allocate(grad.rows, size.width);
 
-  if (mlp.fc1.grad_weight != nullptr)
-    pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed});
-  mlp.backward(pass, normed, kept.pre_activation, grad, grad_normed);
+  if (again && mlp.fc1.grad_weight != nullptr)
+    pass.layer_norm({kept.middle, layer_norm2.weight, layer_norm2.bias, size.epsilon, normed2});
+  mlp.backward(pass, normed2, kept.pre_activation, grad, grad_normed);
   siglip2::backward(pass, layer_norm2, size.epsilon, kept.middle, grad_normed, grad, true);
 
-  // The gradient of the attention's output takes the place of grad_normed.
-  siglip2::backward(pass, out_proj, kept.attended, grad, grad_normed);
-  const MatrixView grad_joint = pass.allocate(grad.rows, 3 * size.width);
-  pass.attention_backward({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp, grad_normed,
+  const MatrixView grad_attended = pass.allocate_operand(grad.rows, size.width, out_proj.weight.dtype);
+  siglip2::backward(pass, out_proj, kept.attended, grad, grad_attended);
+  const MatrixView grad_joint = pass.allocate_operand(grad.rows, 3 * size.width, query_key_value.weight.dtype);
+  pass.attention_backward({attention_of(size, offsets, kept.joint), kept.attended, kept.log_sum_exp, grad_attended,
                            grad_joint.slice_columns(0, size.width), grad_joint.slice_columns(size.width, size.width),
                            grad_joint.slice_columns(2 * size.width, size.width),
-                           product_type_of(query_key_value, kept.joint)});
+                           product_type_of(query_key_value, kept.input)});
 
-  if (query_key_value.grad_weight != nullptr)
-    pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed});
-  siglip2::backward(pass, query_key_value, normed, grad_joint, grad_normed);
+  if (again && query_key_value.grad_weight != nullptr)
+    pass.layer_norm({kept.input, layer_norm1.weight, layer_norm1.bias, size.epsilon, normed1});
+  siglip2::backward(pass, query_key_value, normed1, grad_joint, grad_normed);
   siglip2::backward(pass, layer_norm1, size.epsilon, kept.input, grad_normed, grad, true);
 }
 
@@ -253,9 +272,9 @@ MatrixView Encoder::forward(Pass& pass, const Offsets& offsets, const MatrixView
     if (kept.checkpointing) {
       // The same operations, since those of inference round otherwise: their GELU is shorter beside narrow weights.
       const Arena::Scope scope = pass.scope();
-      forward(EncoderBlock::Activations::allocate(pass, size, current));
+      forward(block.allocate(pass, size, current));
     } else {
-      kept.blocks.push_back(EncoderBlock::Activations::allocate(pass, size, current));
+      kept.blocks.push_back(block.allocate(pass, size, current));
       forward(kept.blocks.back());
     }
     current = output;
@@ -274,7 +293,7 @@ void Encoder::backward(Pass& pass, const Offsets& offsets, const Activations& ke
       continue;
     }
     const Arena::Scope scope = pass.scope();
-    const auto again = EncoderBlock::Activations::allocate(pass, size, kept.inputs[layer]);
+    const auto again = blocks[layer].allocate(pass, size, kept.inputs[layer]);
     blocks[layer].forward(pass, size, offsets, again);
     blocks[layer].backward(pass, size, offsets, again, grad);
   }

@@ -82,18 +82,19 @@ struct EncoderBlock {
   LayerNormWeights layer_norm2;
   Mlp mlp;
 
-  // What the backward pass needs of the forward pass; layer norms and GELUs are computed again from it.
+  // What the backward pass needs of the forward pass; GELUs and most layer norms are computed again from it.
   struct Activations {
-    ConstMatrixView input;      // [Σ tokens, width], the caller's
-    MatrixView joint;           // [Σ tokens, 3·width]: query, key, value
-    MatrixView attended;        // [Σ tokens, width]
-    MatrixView log_sum_exp;     // [Σ tokens, heads]
-    MatrixView middle;          // [Σ tokens, width]: h
+    ConstMatrixView input;   // [Σ tokens, width], the caller's
+    MatrixView normed1;      // [Σ tokens, width] and normed2, if the block keeps them
+    MatrixView joint;        // [Σ tokens, 3·width]: query, key, value
+    MatrixView attended;     // [Σ tokens, width]
+    MatrixView log_sum_exp;  // [Σ tokens, heads]
+    MatrixView middle;       // [Σ tokens, width]: h
+    MatrixView normed2;
     MatrixView pre_activation;  // [Σ tokens, intermediate]
-
-    static Activations allocate(Pass& pass, const EncoderSize& size, const ConstMatrixView& input);
   };
 
+  Activations allocate(Pass& pass, const EncoderSize& size, const ConstMatrixView& input) const;
   static EncoderBlock load(Parameters& parameters, const std::string& name, const EncoderSize& size);
   // Replaces tokens [Σ tokens, width] by the block's output. Without groups its first half is one operation
   // (Pass::fuses_self_attention).
@@ -107,6 +108,8 @@ struct EncoderBlock {
   bool trainable() const;
 
  private:
+  // Whether normed tokens are kept: rounded they take half the memory, and are read as products want them.
+  bool keeps_normed(const Pass& pass) const;
   // The first half of `forward`, group by group.
   void attend(Pass& pass, const EncoderSize& size, const std::vector<SequenceGroup>& groups,
               const MatrixView& tokens) const;

@@ -73,6 +73,11 @@ MatrixView Pass::allocate(std::int64_t rows, std::int64_t columns) {
   return allocate_rows(activation_type_, rows, columns, padded);
 }
 
+MatrixView Pass::allocate_operand(std::int64_t rows, std::int64_t columns, DType product_type) {
+  if (!rounds_operands(product_type)) return allocate(rows, columns);
+  return allocate_rows(DType::kBFloat16, rows, columns, columns);
+}
+
 MatrixView Pass::allocate_float(std::int64_t rows, std::int64_t columns) {
   return allocate_rows(DType::kFloat32, rows, columns, columns);
 }

@@ -5,8 +5,9 @@
 // and refused if it is too much, before any work starts. On devices whose operations need memory of their own while
 // they run (OpTable::start_planning) the plan calls the operations too, which then only count.
 //
-// Activations have one element type in a pass. On devices that are not the host their rows are padded to whole 16
-// bytes, so that kernels may read them in vectors; so views need not be dense.
+// Activations have one element type in a pass, but operands of products may lie rounded (OpTable::rounded_operands). On
+// devices that are not the host their rows are padded to whole 16 bytes, so that kernels may read them in vectors; so
+// views need not be dense.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +53,12 @@ class Pass {
 
   // Activations in the arena.
   MatrixView allocate(std::int64_t rows, std::int64_t columns);
+  // What products in `product_type` take for operands: rounded where they round it anyway and the device has it so.
+  MatrixView allocate_operand(std::int64_t rows, std::int64_t columns, DType product_type);
+  // Whether that is rounded.
+  bool rounds_operands(DType product_type) const {
+    return product_type == DType::kBFloat16 && device_.table().rounded_operands;
+  }
   // A dense float32 matrix: statistics, workspaces, gradients of the loss.
   MatrixView allocate_float(std::int64_t rows, std::int64_t columns);
   [[nodiscard]] Arena::Scope scope() { return Arena::Scope(device_.arena()); }

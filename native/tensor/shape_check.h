@@ -88,6 +88,20 @@ inline DType check_activation_type(const char* operation, const char* name, DTyp
                                      device + "\" computes in " + types);
 }
 
+// The type of a call's activations where an operand of its products has type `operand`: the same, or float32 beside
+// operands that lie rounded (OpTable::rounded_operands).
+inline DType activations_beside(DType operand, DType product_type, bool rounded_operands) {
+  const bool rounded = rounded_operands && operand == DType::kBFloat16 && product_type == DType::kBFloat16;
+  return rounded ? DType::kFloat32 : operand;
+}
+
+// As check_matrix, of an operand of products in `product_type`: it has the type of activations, or lies rounded.
+inline void check_operand(const char* operation, const char* name, const ConstMatrixView& matrix, DType activations,
+                          DType product_type, bool rounded_operands, std::int64_t rows, std::int64_t columns) {
+  const bool fits = activations_beside(matrix.dtype, product_type, rounded_operands) == activations;
+  check_matrix(operation, name, matrix, fits ? matrix.dtype : activations, rows, columns);
+}
+
 // Prefix sums: `count` + 1 entries that start at 0 and never fall.
 inline void check_ascending_offsets(const char* operation, const char* name, const std::int32_t* offsets,
                                     std::int64_t count) {

@@ -11,14 +11,15 @@
 namespace siglip2::SIGLIP2_ISA {
 
 // Adds the sum of each of `columns` columns of a few rows to `sums`, which has room up to the next multiple of kLanes.
-SIGLIP2_INLINE void add_column_sums(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+template <typename Value>
+SIGLIP2_INLINE void add_column_sums(const Value* source, std::int64_t stride, std::int64_t rows, std::int64_t columns,
                                     float* sums) {
   for (std::int64_t column = 0; column < columns; column += kLanes) {
     const std::int64_t left = columns - column;
     const int lanes = static_cast<int>(left < kLanes ? left : kLanes);
     Vec sum = zero();
     for (std::int64_t row = 0; row < rows; ++row) {
-      const float* const values = source + row * stride + column;
+      const Value* const values = source + row * stride + column;
       sum = sum + (lanes == kLanes ? load(values) : load_first(values, lanes));
     }
     store(sums + column, load(sums + column) + sum);

@@ -60,13 +60,13 @@ void pack_transposed_rows(const MatrixProductArgs& args, Range rows, Range depth
   for (std::int64_t first = 0; first < depth.count; first += kStep) {
     const std::int64_t end = smaller(first + kStep, depth.count);
     if (sums != nullptr)
-      add_column_sums(args.a + (depth.first + first) * args.a_stride + rows.first, args.a_stride, end - first,
-                      rows.count, sums);
+      add_column_sums(args.a.from(depth.first + first, rows.first).floats(), args.a.stride(), end - first, rows.count,
+                      sums);
     for (std::int64_t i = 0; i < rows.count; i += kTileRows) {
       const bool inside = rows.first + i + kLanes <= args.rows;
       float* const panel = panels + i * depth.count;
       for (std::int64_t k = first; k < end; ++k) {
-        const float* const source = args.a + (depth.first + k) * args.a_stride + rows.first + i;
+        const float* const source = args.a.from(depth.first + k, rows.first + i).floats();
         const int tile_rows = static_cast<int>(smaller(kTileRows, rows.count - i));
         if (inside && k + 1 < end) {
           store(panel + k * kTileRows, load(source));  // surplus lanes are overwritten by the next
@@ -83,7 +83,7 @@ template <typename Activation>
 void pack_columns(const MatrixProductArgs& args, Range depth, Range columns, float* panels,
                   const Activation& activation) {
   for (std::int64_t k = 0; k < depth.count; ++k) {
-    const float* const source = args.b + (depth.first + k) * args.b_stride + columns.first;
+    const float* const source = args.b.from(depth.first + k, columns.first).floats();
     for (std::int64_t j = 0; j < columns.count; j += kLanes) {
       float* const target =
           panels + j / kTileColumns * depth.count * kTileColumns + k * kTileColumns + j % kTileColumns;
@@ -116,19 +116,18 @@ void finish_tile(const MatrixProductArgs& args, const float* sums, Range rows, R
 
 void pack_a(const MatrixProductArgs& args, Range rows, Range depth, float* panels, float* sums) {
   if (args.pairs) {
-    pack_transposed_pair_rows(args.a + depth.first * args.a_stride + rows.first, args.a_stride, depth.count, rows.count,
-                              args.rows - rows.first, panels, sums);
+    pack_transposed_pair_rows(args.a.from(depth.first, rows.first), depth.count, rows.count, args.rows - rows.first,
+                              panels, sums);
   } else if (args.a_transposed) {
     pack_transposed_rows(args, rows, depth, panels, sums);
   } else {
-    pack_rows(args.a + rows.first * args.a_stride + depth.first, args.a_stride, rows.count, depth.count, panels);
+    pack_rows(args.a.from(rows.first, depth.first).floats(), args.a.stride(), rows.count, depth.count, panels);
   }
 }
 
 void pack_b(const MatrixProductArgs& args, Range depth, Range columns, float* panels) {
   if (args.pairs) {
-    pack_pair_columns(args.b + depth.first * args.b_stride + columns.first, args.b_stride, depth.count, columns.count,
-                      args.b_gelu, panels);
+    pack_pair_columns(args.b.from(depth.first, columns.first), depth.count, columns.count, args.b_gelu, panels);
   } else if (args.b_gelu) {
     pack_columns(args, depth, columns, panels, [](Vec x) __attribute__((always_inline)) { return gelu_tanh(x); });
   } else {

@@ -50,7 +50,8 @@ void multiply(bool emulated, int rows, const TileArgs& args) {
 
 // The words of one row of a register: 32 values of bfloat16 or 64 integers, of which the first `count` are there.
 #if defined(SIGLIP2_ISA_avx512)
-SIGLIP2_INLINE void join_row(const float* source, int count, float* words) {
+template <typename Value>
+SIGLIP2_INLINE void join_row(const Value* source, int count, float* words) {
   store(words, pair_words(source, count));
 }
 SIGLIP2_INLINE void quantize_row(const float* source, int count, Vec inverse, float* words) {
@@ -61,6 +62,10 @@ inline void join_row(const float* source, int count, float* words) {
   float values[2 * kLanes] = {};
   std::memcpy(values, source, static_cast<std::size_t>(count) * sizeof(float));
   store_pair_words(load(values), load(values + kLanes), words);
+}
+inline void join_row(const BFloat16* source, int count, float* words) {
+  std::memset(words, 0, kLanes * sizeof(float));
+  std::memcpy(words, source, static_cast<std::size_t>(count) * sizeof(BFloat16));
 }
 inline void quantize_row(const float* source, int count, Vec inverse, float* words) {
   float values[4 * kLanes] = {};
@@ -110,9 +115,12 @@ void multiply_matrix_quads(bool emulated, int rows, const TileArgs& args) {
   multiply<Element::kQuad>(emulated, rows, args);
 }
 
-void pack_matrix_pairs(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
-  pack_registers<2 * kLanes>(rows, count, panels, [&](std::int64_t row, std::int64_t first, int values, float* words) {
-    join_row(source + row * stride + first, values, words);
+void pack_matrix_pairs(const Operand& source, std::int64_t rows, std::int64_t count, float* panels) {
+  source.read([&](const auto* all) {
+    pack_registers<2 * kLanes>(rows, count, panels,
+                               [&](std::int64_t row, std::int64_t first, int values, float* words) {
+                                 join_row(all + row * source.stride() + first, values, words);
+                               });
   });
 }
 

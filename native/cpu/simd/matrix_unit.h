@@ -16,6 +16,7 @@
 #pragma once
 
 #include "cpu/product_method.h"
+#include "cpu/simd/operand.h"
 #include "cpu/simd/row_words.h"
 #include "cpu/simd/tile.h"
 
@@ -58,8 +59,8 @@ void prepare_matrix_unit(cpu::ProductMethod method);
 void multiply_matrix_pairs(bool emulated, int rows, const TileArgs& args);
 void multiply_matrix_quads(bool emulated, int rows, const TileArgs& args);
 
-// `rows` rows of `count` float32 values, rounded to bfloat16; anything beyond the last row.
-void pack_matrix_pairs(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);
+// `rows` rows of `count` values, rounded to bfloat16; anything beyond the last row.
+void pack_matrix_pairs(const Operand& source, std::int64_t rows, std::int64_t count, float* panels);
 // One row of such a register: 32 values, the first 16 of which are in `first`.
 SIGLIP2_INLINE void store_pair_words(Vec first, Vec second, float* words) {
 #if defined(SIGLIP2_ISA_avx512)

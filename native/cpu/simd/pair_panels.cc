@@ -31,20 +31,22 @@ struct PairRounder {
 };
 
 // The first `lanes` values at `source`; zeros at a row that is not there.
-SIGLIP2_INLINE Vec load_lanes(const float* source, int lanes) {
+template <typename Value>
+SIGLIP2_INLINE Vec load_lanes(const Value* source, int lanes) {
   if (source == nullptr) return zero();
   return lanes == kLanes ? load(source) : load_first(source, lanes);
 }
 
 // The second row of a pair, null behind the last row of an odd number.
-SIGLIP2_INLINE const float* second_row(const float* first, std::int64_t stride, std::int64_t pair, std::int64_t depth) {
+template <typename Value>
+SIGLIP2_INLINE const Value* second_row(const Value* first, std::int64_t stride, std::int64_t pair, std::int64_t depth) {
   return 2 * pair + 1 < depth ? first + stride : nullptr;
 }
 
 // As pack_transposed_pair_rows, with `put(panel, first, second, rows, last)` for each pair of a panel's rows. Stores
 // may spill over into what follows in the panel, except those of its last pair.
-template <typename Put>
-SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+template <typename Value, typename Put>
+SIGLIP2_INLINE void pack_transposed(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                     std::int64_t readable, std::int64_t words, float* panels, float* sums,
                                     const Put& put) {
   // As many rows of the source at a time as keep apart in the L1 cache even where their distance is a power of two.
@@ -59,7 +61,7 @@ SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, st
       const int rows = static_cast<int>(columns - column < kTileRows ? columns - column : kTileRows);
       const int lanes = static_cast<int>(readable - column < kLanes ? readable - column : kLanes);
       for (std::int64_t pair = start; pair < end; ++pair) {
-        const float* const first = source + 2 * pair * stride + column;
+        const Value* const first = source + 2 * pair * stride + column;
         // The rows lie too far apart for the machine to see what comes next.
         if (foreseen != 0) {
           prefetch_near(first + foreseen);
@@ -75,8 +77,8 @@ SIGLIP2_INLINE void pack_transposed(const float* source, std::int64_t stride, st
 #if defined(SIGLIP2_MATRIX_UNIT)
 // The same for a matrix unit: squares of 16 columns and 16 pairs, whose columns become rows of a register, the two
 // squares of a tile of 32 columns one after the other.
-template <typename Join>
-void pack_transposed_registers(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+template <typename Value, typename Join>
+void pack_transposed_registers(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                std::int64_t readable, float* panels, float* sums, const Join& join) {
   constexpr std::int64_t kHeight = kMatrixUnitFormat.rows;
   const std::int64_t units = kMatrixUnitFormat.units(depth, 2);
@@ -89,7 +91,7 @@ void pack_transposed_registers(const float* source, std::int64_t stride, std::in
         Vec square[kLanes], sum = zero();
         for (int i = 0; i < kLanes; ++i) {
           const std::int64_t row = 2 * (unit + i);
-          const float* const first = row < depth ? source + row * stride + column : nullptr;
+          const Value* const first = row < depth ? source + row * stride + column : nullptr;
           // The rows lie too far apart for the machine to see what comes next.
           if (row + 2 * kLanes + 1 < depth) {
             prefetch(first + 2 * kLanes * stride);
@@ -111,18 +113,18 @@ void pack_transposed_registers(const float* source, std::int64_t stride, std::in
 }
 #endif
 
-template <typename Join>
-SIGLIP2_INLINE void pack_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+template <typename Value, typename Join>
+SIGLIP2_INLINE void pack_columns(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                  float* panels, const Join& join) {
   // The rows lie too far apart for the machine to see what comes next.
-  constexpr std::int64_t kAhead = 8, kLine = 64 / sizeof(float);
+  constexpr std::int64_t kAhead = 8, kLine = 64 / sizeof(Value);
   const std::int64_t pairs = (depth + 1) / 2, units = pair_format().units(depth, 2);
   for (std::int64_t column = 0; column < columns && units > pairs; column += kTileColumns)
     std::memset(panels + column * units + pairs * kTileColumns, 0,
                 static_cast<std::size_t>((units - pairs) * kTileColumns) * sizeof(float));
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
-    const float* const first = source + 2 * pair * stride;
-    const float* const second = second_row(first, stride, pair, depth);
+    const Value* const first = source + 2 * pair * stride;
+    const Value* const second = second_row(first, stride, pair, depth);
     if (2 * (pair + kAhead) + 1 < depth) {
       for (std::int64_t column = 0; column < columns; column += kLine) {
         prefetch_near(first + 2 * kAhead * stride + column);
@@ -135,7 +137,7 @@ SIGLIP2_INLINE void pack_columns(const float* source, std::int64_t stride, std::
         const std::int64_t at = column + v * kLanes, left = columns - at;
         const int lanes = static_cast<int>(left < 0 ? 0 : left < kLanes ? left : kLanes);
         const Vec values = load_lanes(first + at, lanes);
-        store(target + v * kLanes, join(values, load_lanes(second == nullptr ? nullptr : second + at, lanes)));
+        store(target + v * kLanes, join(values, second == nullptr ? zero() : load_lanes(second + at, lanes)));
       }
     }
   }
@@ -154,10 +156,9 @@ SIGLIP2_INLINE void join_rows(float* panel, std::int64_t depth, std::int64_t uni
   }
 }
 
-}  // namespace
-
-void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
-                               std::int64_t readable, float* panels, float* sums) {
+template <typename Value>
+void pack_transposed_rows_of(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                             std::int64_t readable, float* panels, float* sums) {
 #if defined(SIGLIP2_MATRIX_UNIT)
   if (pair_format().step > 1) {
 #if defined(SIGLIP2_ISA_avx512)
@@ -187,18 +188,32 @@ void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::in
                   });
 }
 
-void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns, bool gelu,
-                       float* panels) {
-  const auto pack = [&](const auto& join) __attribute__((always_inline)) {
-    if (!gelu) return pack_columns(source, stride, depth, columns, panels, join);
-    pack_columns(source, stride, depth, columns, panels, [&](Vec first, Vec second) __attribute__((always_inline)) {
-      return join(gelu_tanh_short(first), gelu_tanh_short(second));
-    });
-  };
+template <typename Value, typename Join>
+SIGLIP2_INLINE void pack_columns_of(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
+                                    bool gelu, float* panels, const Join& join) {
+  if (!gelu) return pack_columns(source, stride, depth, columns, panels, join);
+  pack_columns(source, stride, depth, columns, panels, [&](Vec first, Vec second) __attribute__((always_inline)) {
+    return join(gelu_tanh_short(first), gelu_tanh_short(second));
+  });
+}
+
+}  // namespace
+
+void pack_transposed_pair_rows(const Operand& source, std::int64_t depth, std::int64_t columns, std::int64_t readable,
+                               float* panels, float* sums) {
+  source.read([&](const auto* values) {
+    pack_transposed_rows_of(values, source.stride(), depth, columns, readable, panels, sums);
+  });
+}
+
+void pack_pair_columns(const Operand& source, std::int64_t depth, std::int64_t columns, bool gelu, float* panels) {
+  source.read([&](const auto* values) {
 #if defined(SIGLIP2_ISA_avx512)
-  if (pair_format().row_words == 1) return pack(PairConverter());
+    if (pair_format().row_words == 1)
+      return pack_columns_of(values, source.stride(), depth, columns, gelu, panels, PairConverter());
 #endif
-  pack(PairRounder());
+    pack_columns_of(values, source.stride(), depth, columns, gelu, panels, PairRounder());
+  });
 }
 
 void join_panel_rows(float* panel, std::int64_t depth, std::int64_t units) {

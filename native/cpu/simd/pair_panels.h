@@ -8,15 +8,15 @@ namespace siglip2::SIGLIP2_ISA {
 
 // Lays `columns` columns of `depth` rows out as panels for `a` of a tile, in which they are rows, in pair_format() with
 // anything beyond the last column. `readable` values of a row may be read, at least `columns` of them. The sum of every
-// column, not rounded, is added to `sums`, unless that is null; values up to the next multiple of kLanes with it.
-void pack_transposed_pair_rows(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
-                               std::int64_t readable, float* panels, float* sums);
+// column, as it is in memory, is added to `sums`, unless that is null; values up to the next multiple of kLanes with
+// it.
+void pack_transposed_pair_rows(const Operand& source, std::int64_t depth, std::int64_t columns, std::int64_t readable,
+                               float* panels, float* sums);
 
 // Lays `columns` columns of `depth` rows out as panels for `b` of a tile, [⌈columns/kTileColumns⌉][units]
 // [kTileColumns]; columns that are not there, and units behind the last pair, are 0. With `gelu`, of GELU of the
 // source.
-void pack_pair_columns(const float* source, std::int64_t stride, std::int64_t depth, std::int64_t columns, bool gelu,
-                       float* panels);
+void pack_pair_columns(const Operand& source, std::int64_t depth, std::int64_t columns, bool gelu, float* panels);
 
 // Joins the `depth` rows of one panel, [depth][kTileColumns] of float32, in place into such a panel for `b`: [units]
 // [kTileColumns], with zeros from the last row on.

@@ -97,6 +97,41 @@ void multiply_up_to(int rows, const TileArgs& args) {
   multiply_converted<kRows>(args);
 }
 
+// Rows of either type for tiles that no matrix unit makes.
+template <typename Value>
+void pack_rows_of(const Value* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
+  static_assert(kLanes % 2 == 0);
+  const std::int64_t words = pair_format().units(count, 2) * pair_format().row_words;
+  for (std::int64_t row = 0; row < rows; row += kTileRows) {
+    float* target = panels + row * words;
+    const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
+    const Value* const first = source + row * stride;
+#if defined(SIGLIP2_ISA_avx512)
+    if (pair_method == ProductMethod::kDot) {
+      pack_words<2>(tile_rows, count, target, [&](std::int64_t i, std::int64_t k) __attribute__((always_inline)) {
+        return pair_words(first + i * stride + k, count - k);
+      });
+      continue;
+    }
+#endif
+    for (std::int64_t k = 0; k < count; k += kLanes) {
+      const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
+      Vec square[kLanes];
+      load_square(tile_rows, square, [&](std::int64_t i) __attribute__((always_inline)) {
+        const Value* const values = first + i * stride + k;
+        return round_to_bfloat16(lanes == kLanes ? load(values) : load_first(values, lanes));
+      });
+      // Each store's surplus lanes are overwritten by the next.
+      SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 2) {
+        if (j >= lanes) continue;
+        store(target, square[j]);
+        store(target + kTileRows, square[j + 1]);
+        target += 2 * kTileRows;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void use_pair_products(ProductMethod method) {
@@ -121,40 +156,11 @@ void multiply_pair_tile(int rows, const TileArgs& args) {
   multiply_up_to<kTileRows>(rows, args);
 }
 
-void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels) {
-  static_assert(kLanes % 2 == 0);
+void pack_pair_rows(const Operand& source, std::int64_t rows, std::int64_t count, float* panels) {
 #if defined(SIGLIP2_MATRIX_UNIT)
-  if (uses_matrix_unit(pair_method)) return pack_matrix_pairs(source, stride, rows, count, panels);
+  if (uses_matrix_unit(pair_method)) return pack_matrix_pairs(source, rows, count, panels);
 #endif
-  const std::int64_t words = pair_format().units(count, 2) * pair_format().row_words;
-  for (std::int64_t row = 0; row < rows; row += kTileRows) {
-    float* target = panels + row * words;
-    const std::int64_t tile_rows = rows - row < kTileRows ? rows - row : kTileRows;
-    const float* const first = source + row * stride;
-#if defined(SIGLIP2_ISA_avx512)
-    if (pair_method == ProductMethod::kDot) {
-      pack_words<2>(tile_rows, count, target, [&](std::int64_t i, std::int64_t k) __attribute__((always_inline)) {
-        return pair_words(first + i * stride + k, count - k);
-      });
-      continue;
-    }
-#endif
-    for (std::int64_t k = 0; k < count; k += kLanes) {
-      const int lanes = static_cast<int>(count - k < kLanes ? count - k : kLanes);
-      Vec square[kLanes];
-      load_square(tile_rows, square, [&](std::int64_t i) __attribute__((always_inline)) {
-        const float* const values = first + i * stride + k;
-        return round_to_bfloat16(lanes == kLanes ? load(values) : load_first(values, lanes));
-      });
-      // Each store's surplus lanes are overwritten by the next.
-      SIGLIP2_UNROLL for (int j = 0; j < kLanes; j += 2) {
-        if (j >= lanes) continue;
-        store(target, square[j]);
-        store(target + kTileRows, square[j + 1]);
-        target += 2 * kTileRows;
-      }
-    }
-  }
+  source.read([&](const auto* values) { pack_rows_of(values, source.stride(), rows, count, panels); });
 }
 
 }  // namespace siglip2::SIGLIP2_ISA

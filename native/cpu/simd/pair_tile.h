@@ -10,6 +10,7 @@
 #pragma once
 
 #include "cpu/product_method.h"
+#include "cpu/simd/operand.h"
 #include "cpu/simd/tile.h"
 
 namespace siglip2::SIGLIP2_ISA {
@@ -26,8 +27,8 @@ const TileFormat& pair_format();
 // MatrixUnitScope.
 void multiply_pair_tile(int rows, const TileArgs& args);
 
-// Lays `rows` rows of `count` float32 values, rounded to bfloat16, out as panels for `a` above, with 0 behind the last
-// value and anything beyond the last row. Up to kLanes floats behind the panels are overwritten.
-void pack_pair_rows(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float* panels);
+// Lays `rows` rows of `count` values, rounded to bfloat16, out as panels for `a` above, with 0 behind the last value
+// and anything beyond the last row. Up to kLanes floats behind the panels are overwritten.
+void pack_pair_rows(const Operand& source, std::int64_t rows, std::int64_t count, float* panels);
 
 }  // namespace siglip2::SIGLIP2_ISA

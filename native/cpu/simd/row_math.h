@@ -1,12 +1,35 @@
-// Arithmetic on rows of float32 of any length.
+// Rows of any length, and arithmetic on those of float32.
 #pragma once
 
 #include "cpu/simd/simd.h"
 
 namespace siglip2::SIGLIP2_ISA {
 
-// Σ a[i]·b[i]
-inline float dot(const float* a, const float* b, std::int64_t count) {
+// The first `lanes` values; zero beyond.
+template <typename Value>
+SIGLIP2_INLINE Vec load_up_to(const Value* source, int lanes) {
+  return lanes == kLanes ? load(source) : load_first(source, lanes);
+}
+template <typename Value>
+SIGLIP2_INLINE void store_up_to(Value* target, Vec v, int lanes) {
+  if (lanes == kLanes)
+    store(target, v);
+  else
+    store_first(target, v, lanes);
+}
+
+// Calls body(i, lanes) for the vectors of a row: kLanes lanes from i on, fewer in the last one.
+template <typename Body>
+SIGLIP2_INLINE void for_each_vector(std::int64_t width, Body body) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes)
+    body(i, kLanes);
+  if (i < width) body(i, static_cast<int>(width - i));
+}
+
+// Σ a[i]·b[i], of float32 or BFloat16
+template <typename A, typename B>
+float dot(const A* a, const B* b, std::int64_t count) {
   Vec sums[4] = {zero(), zero(), zero(), zero()};
   std::int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {

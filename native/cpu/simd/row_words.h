@@ -25,6 +25,13 @@ SIGLIP2_INLINE Vec load_part(const float* source, std::int64_t count) {
 SIGLIP2_INLINE Vec pair_words(const float* source, std::int64_t count) {
   return round_halves(load_part(source, count), load_part(source + kLanes, count - kLanes));
 }
+// The same of numbers that are rounded already: two of them are a word.
+SIGLIP2_INLINE Vec pair_words(const BFloat16* source, std::int64_t count) {
+  if (count >= 2 * kLanes) return load(reinterpret_cast<const float*>(source));
+  BFloat16 values[2 * kLanes] = {};
+  std::memcpy(values, source, static_cast<std::size_t>(count) * sizeof(BFloat16));
+  return load(reinterpret_cast<const float*>(values));
+}
 
 // The values multiplied by `inverse` and rounded.
 SIGLIP2_INLINE Vec quad_words(const float* source, std::int64_t count, Vec inverse) {

@@ -8,6 +8,7 @@
 //   load(p) store(p, v)                   any alignment
 //   load_first(p, n) store_first(p, v, n) the first n lanes, 0 ≤ n ≤ kLanes; touches no other memory; other lanes are 0
 //   load_bfloat16(p) load_float16(p)      kLanes two-byte values of any alignment, widened exactly
+//   store_bfloat16(p, v)                  rounded as below, in two bytes each
 //   round_to_bfloat16(v)                  the nearest bfloat16 numbers, ties to even, as float32; NaN stays NaN
 //   join_pair(a, b)                       of rounded numbers, a in the lower half of each lane, b in the upper
 //   first_of_pair(v) second_of_pair(v)    a and b of that, as float32
@@ -53,6 +54,27 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
+// A bfloat16 number in memory, which is read and written like float32: widened, and rounded.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+SIGLIP2_INLINE Vec load(const BFloat16* source) {
+  return load_bfloat16(source);
+}
+SIGLIP2_INLINE void store(BFloat16* target, Vec v) {
+  store_bfloat16(target, v);
+}
+SIGLIP2_INLINE Vec load_first(const BFloat16* source, int count) {
+  BFloat16 lanes[kLanes] = {};
+  std::memcpy(lanes, source, static_cast<std::size_t>(count) * sizeof(BFloat16));
+  return load(lanes);
+}
+SIGLIP2_INLINE void store_first(BFloat16* target, Vec v, int count) {
+  BFloat16 lanes[kLanes];
+  store(lanes, v);
+  std::memcpy(target, lanes, static_cast<std::size_t>(count) * sizeof(BFloat16));
+}
+
 // Adding 1.5 · 2²³ leaves no bit for what is behind the point.
 inline constexpr float kRoundToInteger = 12582912.0f;
 
@@ -66,18 +88,18 @@ SIGLIP2_INLINE void keep_in_register([[maybe_unused]] Vec& v) {
 #endif
 }
 
-SIGLIP2_INLINE void prefetch(const float* address) {
+SIGLIP2_INLINE void prefetch(const void* address) {
   __builtin_prefetch(address, 0, 2);
 }
 
-SIGLIP2_INLINE void prefetch_near(const float* address) {
+SIGLIP2_INLINE void prefetch_near(const void* address) {
   __builtin_prefetch(address, 0, 3);
 }
 
-SIGLIP2_INLINE void prefetch_written(const float* address) {
+SIGLIP2_INLINE void prefetch_written(const void* address) {
 #if defined(__x86_64__)
   // The compiler's own function reads unless all machines of the build are known to have the instruction.
-  asm volatile("prefetchw %0" : : "m"(*address));
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
 #else
   __builtin_prefetch(address, 1, 3);
 #endif

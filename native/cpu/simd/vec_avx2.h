@@ -57,6 +57,11 @@ SIGLIP2_INLINE Vec round_to_bfloat16(Vec v) {
                                        _mm256_cmp_ps(v.value, v.value, _CMP_UNORD_Q));
   return {_mm256_and_ps(kept, _mm256_castsi256_ps(_mm256_set1_epi32(-65536)))};
 }
+SIGLIP2_INLINE void store_bfloat16(void* target, Vec v) {
+  const __m256i halves = _mm256_srli_epi32(bits_of(round_to_bfloat16(v)), 16);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  _mm_storeu_si128(static_cast<__m128i*>(target), packed);
+}
 SIGLIP2_INLINE Vec join_pair(Vec a, Vec b) {
   return {_mm256_castsi256_ps(_mm256_or_si256(_mm256_srli_epi32(bits_of(a), 16), bits_of(b)))};
 }

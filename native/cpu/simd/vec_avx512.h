@@ -58,6 +58,10 @@ SIGLIP2_INLINE Vec round_to_bfloat16(Vec v) {
   const __m512i kept = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(v.value, v.value, _CMP_UNORD_Q), rounded, quiet);
   return {_mm512_castsi512_ps(_mm512_and_si512(kept, _mm512_set1_epi32(-65536)))};
 }
+SIGLIP2_INLINE void store_bfloat16(void* target, Vec v) {
+  const __m512i halves = _mm512_maskz_srli_epi32(kAllLanes, bits_of(round_to_bfloat16(v)), 16);
+  _mm256_storeu_si256(static_cast<__m256i*>(target), _mm512_maskz_cvtepi32_epi16(kAllLanes, halves));
+}
 SIGLIP2_INLINE Vec join_pair(Vec a, Vec b) {
   return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_maskz_srli_epi32(kAllLanes, bits_of(a), 16), bits_of(b)))};
 }

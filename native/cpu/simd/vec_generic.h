@@ -90,6 +90,10 @@ SIGLIP2_INLINE Vec round_to_bfloat16(Vec v) {
   const UnsignedLanes kept = v.value == v.value ? rounded : bits | 0x400000u;
   return {reinterpret_cast<FloatLanes>(kept & 0xffff0000u)};
 }
+SIGLIP2_INLINE void store_bfloat16(void* target, Vec v) {
+  const HalfLanes halves = __builtin_convertvector(bits_of(round_to_bfloat16(v)) >> 16, HalfLanes);
+  std::memcpy(target, &halves, sizeof(halves));
+}
 SIGLIP2_INLINE Vec join_pair(Vec a, Vec b) {
   return {reinterpret_cast<FloatLanes>((bits_of(a) >> 16) | bits_of(b))};
 }

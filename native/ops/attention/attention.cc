@@ -8,8 +8,12 @@ namespace siglip2 {
 namespace {
 
 // Returns the type of activations.
-DType check_inputs(const char* name, const OpTable& table, const AttentionInputs& args, const ConstMatrixView& output) {
-  const DType type = check_activation_type(name, "query", args.query.dtype, table.name, table.activation_types);
+DType check_inputs(const char* name, const OpTable& table, const AttentionInputs& args, DType product_type,
+                   const ConstMatrixView& output) {
+  const DType operands = args.query.dtype;
+  const DType type =
+      check_activation_type(name, "query", activations_beside(operands, product_type, table.rounded_operands),
+                            table.name, table.activation_types);
   check_at_least(name, "heads", args.heads, 1);
   check_range(name, "head_dim", args.head_dim, 1, kMaxHeadDim);
   check_at_least(name, "sequences", args.sequences, 0);
@@ -18,10 +22,10 @@ DType check_inputs(const char* name, const OpTable& table, const AttentionInputs
   const std::int64_t keys = args.key.rows;
   check_at_least(name, "rows of query", queries, 0);
   check_at_least(name, "rows of key", keys, 0);
-  check_matrix(name, "query", args.query, type, queries, width);
-  check_matrix(name, "key", args.key, type, keys, width);
-  check_matrix(name, "value", args.value, type, keys, width);
-  check_matrix(name, "output", output, type, queries, width);
+  check_matrix(name, "query", args.query, operands, queries, width);
+  check_matrix(name, "key", args.key, operands, keys, width);
+  check_matrix(name, "value", args.value, operands, keys, width);
+  check_operand(name, "output", output, type, product_type, table.rounded_operands, queries, width);
   check_bounded_offsets(name, "query_offsets", args.query_offsets, args.sequences, queries, args.length_bound);
   check_bounded_offsets(name, "key_offsets", args.key_offsets, args.sequences, keys, args.length_bound);
   return type;
@@ -59,7 +63,7 @@ AttentionInputs joint_attention(const ConstMatrixView& joint, int heads, const s
 
 void attention(const OpTable& table, OpContext& context, const AttentionArgs& args) {
   const char* const name = "attention";
-  const DType type = check_inputs(name, table, args, args.output);
+  const DType type = check_inputs(name, table, args, args.product_type, args.output);
   check_product_type(name, table, type, args.product_type);
   const std::int64_t queries = args.query.rows;
   if (args.log_sum_exp.data != nullptr) {
@@ -75,16 +79,16 @@ void attention(const OpTable& table, OpContext& context, const AttentionArgs& ar
 void attention_backward(const OpTable& table, OpContext& context, const AttentionBackwardArgs& args) {
   const char* const name = "attention_backward";
   check_equal(name, "length_bound", args.length_bound, 0);
-  const DType type = check_inputs(name, table, args, args.output);
+  const DType type = check_inputs(name, table, args, args.product_type, args.output);
   check_product_type(name, table, type, args.product_type);
   const std::int64_t width = args.query.columns;
   const std::int64_t queries = args.query.rows;
   const std::int64_t keys = args.key.rows;
   check_matrix(name, "log_sum_exp", args.log_sum_exp, DType::kFloat32, queries, args.heads);
-  check_matrix(name, "grad_output", args.grad_output, type, queries, width);
-  check_matrix(name, "grad_query", args.grad_query, type, queries, width);
-  check_matrix(name, "grad_key", args.grad_key, type, keys, width);
-  check_matrix(name, "grad_value", args.grad_value, type, keys, width);
+  check_operand(name, "grad_output", args.grad_output, type, args.product_type, table.rounded_operands, queries, width);
+  check_matrix(name, "grad_query", args.grad_query, args.query.dtype, queries, width);
+  check_matrix(name, "grad_key", args.grad_key, args.query.dtype, keys, width);
+  check_matrix(name, "grad_value", args.grad_value, args.query.dtype, keys, width);
   for (const MatrixView& gradient : {args.grad_query, args.grad_key, args.grad_value}) {
     for (const ConstMatrixView& input : {args.query, args.key, args.value, args.output, args.grad_output}) {
       if (gradient.data != nullptr && gradient.data == input.data) {

@@ -11,6 +11,10 @@
 //   output        [Σ queries, heads·head_dim]  that type, overwritten; must not overlap the inputs
 //   log_sum_exp   [Σ queries, heads]           float32, overwritten; optional
 //
+// With products in bfloat16 beside float32 activations, query, key and value may lie rounded, all or none, where the
+// device has it (OpTable::rounded_operands); their gradients then do, too. So may the output, and its gradient, each by
+// itself.
+//
 // With `length_bound`, rows may follow the last sequence that belong to none; nothing reads or writes them.
 //
 // Any head_dim from 1 to 256. Accumulation and softmax are float32. A query without keys gives output 0 and −∞.

@@ -110,12 +110,9 @@ std::int64_t divide_scratch(const HeadLayout& layout, const Task& task, float* m
   return used;
 }
 
-// The head's part of a row.
-const float* part_of(const ConstMatrixView& matrix, std::int64_t row, const Task& task) {
-  return matrix.as<float>() + row * matrix.stride + task.column;
-}
-float* part_of(const MatrixView& matrix, std::int64_t row, const Task& task) {
-  return matrix.as<float>() + row * matrix.stride + task.column;
+// The head's part of the rows from one on.
+Operand part_of(const ConstMatrixView& matrix, std::int64_t row, const Task& task) {
+  return Operand(matrix).from(row, task.column);
 }
 
 void fill_zero(float* target, std::int64_t count) {
@@ -123,55 +120,61 @@ void fill_zero(float* target, std::int64_t count) {
 }
 
 // Rows become columns, times `scale`.
-void pack_column_panels(const HeadLayout& layout, const float* source, std::int64_t stride, std::int64_t rows,
-                        float scale, float* panels) {
+void pack_column_panels(const HeadLayout& layout, const Operand& source, std::int64_t rows, float scale,
+                        float* panels) {
   for (std::int64_t first = 0; first < rows; first += kTileColumns) {
     float* const panel = panels + first * layout.column_rows;
-    pack_columns(source + first * stride, stride, smaller(kTileColumns, rows - first), layout.head_dim, scale, panel);
+    source.from(first, 0).read([&](const auto* values) {
+      pack_columns(values, source.stride(), smaller(kTileColumns, rows - first), layout.head_dim, scale, panel);
+    });
     layout.join(panel, layout.head_dim);
   }
 }
 
 void pack_keys(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task, const Scratch& scratch) {
-  const float* const key = part_of(args.key, task.key_row, task);
-  pack_column_panels(layout, key, args.key.stride, task.keys, layout.pairs ? 1.0f : args.scale * kLog2E,
-                     scratch.key_columns);
-  pack_column_panels(layout, part_of(args.value, task.key_row, task), args.value.stride, task.keys, 1.0f,
-                     scratch.value_columns);
-  layout.pack_features(key, args.key.stride, task.keys, scratch.key_features);
+  const Operand key = part_of(args.key, task.key_row, task);
+  pack_column_panels(layout, key, task.keys, layout.pairs ? 1.0f : args.scale * kLog2E, scratch.key_columns);
+  pack_column_panels(layout, part_of(args.value, task.key_row, task), task.keys, 1.0f, scratch.value_columns);
+  layout.pack_features(key, task.keys, scratch.key_features);
   const std::int64_t size = round_up(task.keys, kTileColumns) * layout.head_rows;
   fill_zero(scratch.grad_key, size);
   fill_zero(scratch.grad_value, size);
 }
 
 // In pairs the scale is the queries', as in the forward pass, which rounded them after that.
-void pack_query_rows(const AttentionBackwardArgs& args, const HeadLayout& layout, const float* query,
+void pack_query_rows(const AttentionBackwardArgs& args, const HeadLayout& layout, const Operand& query,
                      std::int64_t queries, const Scratch& scratch) {
-  if (!layout.pairs) return layout.pack_rows(query, args.query.stride, queries, scratch.query_rows);
-  const float scale = args.scale * kLog2E;
-  for (std::int64_t i = 0; i < queries; ++i) {
-    for (std::int64_t feature = 0; feature < layout.head_dim; ++feature)
-      scratch.scaled[i * layout.head_dim + feature] = query[i * args.query.stride + feature] * scale;
-  }
-  layout.pack_rows(scratch.scaled, layout.head_dim, queries, scratch.query_rows);
+  if (!layout.pairs) return layout.pack_rows(query, queries, scratch.query_rows);
+  const Vec scale = broadcast(args.scale * kLog2E);
+  query.read([&](const auto* values) {
+    for (std::int64_t i = 0; i < queries; ++i) {
+      for_each_vector(layout.head_dim, [&](std::int64_t feature, int lanes) {
+        const Vec scaled = load_up_to(values + i * query.stride() + feature, lanes) * scale;
+        store_up_to(scratch.scaled + i * layout.head_dim + feature, scaled, lanes);
+      });
+    }
+  });
+  layout.pack_rows({scratch.scaled, layout.head_dim}, queries, scratch.query_rows);
 }
 
 void pack_queries(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task, const QueryTile& tile,
                   const Scratch& scratch) {
   const std::int64_t row = task.query_row + tile.first;
-  const float* const query = part_of(args.query, row, task);
-  const float* const grad_output = part_of(args.grad_output, row, task);
+  const Operand query = part_of(args.query, row, task);
+  const Operand grad_output = part_of(args.grad_output, row, task);
   pack_query_rows(args, layout, query, tile.queries, scratch);
-  layout.pack_features(query, args.query.stride, tile.queries, scratch.query_features);
-  layout.pack_rows(grad_output, args.grad_output.stride, tile.queries, scratch.grad_output_rows);
-  layout.pack_features(grad_output, args.grad_output.stride, tile.queries, scratch.grad_output_features);
+  layout.pack_features(query, tile.queries, scratch.query_features);
+  layout.pack_rows(grad_output, tile.queries, scratch.grad_output_rows);
+  layout.pack_features(grad_output, tile.queries, scratch.grad_output_features);
   fill_zero(scratch.grad_query, round_up(tile.queries, kTileColumns) * layout.head_rows);
   const double log2_e = 1.44269504088896340736;
   for (std::int64_t i = 0; i < tile.queries; ++i) {
     const double log_sum = args.log_sum_exp.as<float>()[(row + i) * args.log_sum_exp.stride + task.head];
     scratch.log_sums[i] = static_cast<float>(log_sum * log2_e);
-    scratch.products[i] =
-        dot(part_of(args.output, row + i, task), grad_output + i * args.grad_output.stride, args.head_dim);
+    part_of(args.output, row + i, task).read([&](const auto* output) {
+      grad_output.from(i, 0).read(
+          [&](const auto* gradient) { scratch.products[i] = dot(output, gradient, args.head_dim); });
+    });
   }
 }
 
@@ -271,14 +274,15 @@ void write_gradient(const HeadLayout& layout, const Task& task, const float* pan
     factor = broadcast(scale);
   for (std::int64_t i = 0; i < rows; i += kTileColumns) {
     write_columns(panels + i * layout.head_rows, factors, smaller(kTileColumns, rows - i), layout.head_dim,
-                  part_of(target, first_row + i, task), target.stride);
+                  target.slice_rows(first_row + i, rows - i).slice_columns(task.column, layout.head_dim));
   }
 }
 
 void write_zero(const Task& task, std::int64_t head_dim, std::int64_t first_row, std::int64_t rows,
                 const MatrixView& target) {
+  const MatrixView part = target.slice_columns(task.column, head_dim).slice_rows(first_row, rows);
   for (std::int64_t i = 0; i < rows; ++i)
-    fill_zero(part_of(target, first_row + i, task), head_dim);
+    std::memset(part.slice_rows(i, 1).data, 0, static_cast<std::size_t>(head_dim) * size_of(target.dtype));
 }
 
 void run_task(const AttentionBackwardArgs& args, const HeadLayout& layout, const Task& task, const Scratch& scratch) {

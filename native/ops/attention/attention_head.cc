@@ -51,24 +51,22 @@ std::int64_t divide_scratch(const HeadLayout& layout, std::int64_t groups, float
 // Keys become panels of a tile's rows of keys, values panels of a tile's rows of features.
 void pack_keys(const AttentionArgs& args, const HeadLayout& layout, const HeadTask& task, std::int64_t first,
                std::int64_t count, const Scratch& scratch) {
-  const int head_dim = args.head_dim;
-  const std::int64_t row = task.key_row + first, column = task.head * head_dim;
-  const float* const key = args.key.as<float>() + row * args.key.stride + column;
-  const float* const value = args.value.as<float>() + row * args.value.stride + column;
-  layout.pack_rows(key, args.key.stride, count, scratch.key);
-  layout.pack_features(value, args.value.stride, count, scratch.value);
+  const std::int64_t row = task.key_row + first, column = task.head * args.head_dim;
+  layout.pack_rows(Operand(args.key).from(row, column), count, scratch.key);
+  layout.pack_features(Operand(args.value).from(row, column), count, scratch.value);
 }
 
 // Queries, times the scale and log₂ e, become columns of the tile.
 void pack_queries(const AttentionArgs& args, const HeadLayout& layout, const HeadTask& task, std::int64_t groups,
                   const Scratch& scratch) {
-  const float* const query =
-      args.query.as<float>() + (task.query_row + task.first_query) * args.query.stride + task.head * args.head_dim;
+  const Operand query = Operand(args.query).from(task.query_row + task.first_query, task.head * args.head_dim);
   for (std::int64_t group = 0; group < groups; ++group) {
     const std::int64_t first = group * kTileColumns;
     float* const panel = scratch.query + first * layout.column_rows;
-    pack_columns(query + first * args.query.stride, args.query.stride, smaller(kTileColumns, task.queries - first),
-                 args.head_dim, args.scale * kLog2E, panel);
+    query.from(first, 0).read([&](const auto* values) {
+      pack_columns(values, query.stride(), smaller(kTileColumns, task.queries - first), args.head_dim,
+                   args.scale * kLog2E, panel);
+    });
     layout.join(panel, args.head_dim);
   }
 }
@@ -172,11 +170,11 @@ void finish_group(const AttentionArgs& args, const HeadLayout& layout, const Hea
   const std::int64_t queries = smaller(kTileColumns, task.queries - first);
   const std::int64_t row = task.query_row + task.first_query + first;
   const float* const sums = scratch.output + first * layout.head_rows;
-  float* const output = args.output.as<float>() + row * args.output.stride + task.head * head_dim;
+  const MatrixView output = args.output.slice_rows(row, queries).slice_columns(task.head * head_dim, head_dim);
   Vec scale[kTileVectors];
   for (int v = 0; v < kTileVectors; ++v)
     scale[v] = broadcast(1.0f) / load(scratch.total + first + v * kLanes);
-  write_columns(sums, scale, queries, head_dim, output, args.output.stride);
+  write_columns(sums, scale, queries, head_dim, output);
   if (args.log_sum_exp.data == nullptr) return;
   const double ln2 = 0.69314718055994530942;
   for (std::int64_t lane = 0; lane < queries; ++lane) {
@@ -190,8 +188,8 @@ void finish_group(const AttentionArgs& args, const HeadLayout& layout, const Hea
 void write_empty(const AttentionArgs& args, const HeadTask& task) {
   for (std::int64_t i = 0; i < task.queries; ++i) {
     const std::int64_t row = task.query_row + task.first_query + i;
-    std::memset(args.output.as<float>() + row * args.output.stride + task.head * args.head_dim, 0,
-                static_cast<std::size_t>(args.head_dim) * sizeof(float));
+    const MatrixView output = args.output.slice_rows(row, 1).slice_columns(task.head * args.head_dim, args.head_dim);
+    std::memset(output.data, 0, static_cast<std::size_t>(args.head_dim) * size_of(output.dtype));
     if (args.log_sum_exp.data != nullptr) {
       args.log_sum_exp.as<float>()[row * args.log_sum_exp.stride + task.head] = -kInfinity;
     }

@@ -17,9 +17,10 @@ constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
   return a < b ? a : b;
 }
 
-// Lays `rows` rows of `count` values out as `b` of the tile with rows as lanes, multiplied by `scale`:
+// Lays `rows` rows of `count` values out as `b` of the tile with rows as lanes, multiplied by `scale`, in float32:
 // [⌈rows/kTileColumns⌉][count][kTileColumns]; lanes without a row are 0.
-inline void pack_columns(const float* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float scale,
+template <typename Value>
+inline void pack_columns(const Value* source, std::int64_t stride, std::int64_t rows, std::int64_t count, float scale,
                          float* panels) {
   const Vec factor = broadcast(scale);
   for (std::int64_t first = 0; first < rows; first += kTileColumns, panels += count * kTileColumns) {
@@ -29,7 +30,7 @@ inline void pack_columns(const float* source, std::int64_t stride, std::int64_t 
         Vec square[kLanes];
         SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
           const std::int64_t row = first + v * kLanes + lane;
-          const float* const values = source + row * stride + i;
+          const Value* const values = source + row * stride + i;
           square[lane] = row >= rows ? zero() : (left == kLanes ? load(values) : load_first(values, left)) * factor;
         }
         transpose(square);
@@ -58,8 +59,9 @@ inline void pack_features(const float* source, std::int64_t stride, std::int64_t
 
 // The way back from a panel [count][kTileColumns] whose lanes are rows, each multiplied by its lane of `scale`: writes
 // the first `rows` lanes, at most kTileColumns, to rows of `target`.
+template <typename Value>
 inline void write_columns(const float* panel, const Vec (&scale)[kTileVectors], std::int64_t rows, std::int64_t count,
-                          float* target, std::int64_t stride) {
+                          Value* target, std::int64_t stride) {
   for (int v = 0; v < kTileVectors; ++v) {
     for (std::int64_t i = 0; i < count; i += kLanes) {
       const int left = static_cast<int>(count - i < kLanes ? count - i : kLanes);
@@ -70,7 +72,7 @@ inline void write_columns(const float* panel, const Vec (&scale)[kTileVectors], 
       transpose(square);
       SIGLIP2_UNROLL for (int lane = 0; lane < kLanes; ++lane) {
         if (v * kLanes + lane >= rows) break;
-        float* const values = target + (v * kLanes + lane) * stride + i;
+        Value* const values = target + (v * kLanes + lane) * stride + i;
         if (left == kLanes) {
           store(values, square[lane]);
         } else {
@@ -79,6 +81,15 @@ inline void write_columns(const float* panel, const Vec (&scale)[kTileVectors], 
       }
     }
   }
+}
+
+// The same to a matrix of either type.
+inline void write_columns(const float* panel, const Vec (&scale)[kTileVectors], std::int64_t rows, std::int64_t count,
+                          const MatrixView& target) {
+  if (target.dtype == DType::kBFloat16)
+    write_columns(panel, scale, rows, count, target.as<BFloat16>(), target.stride);
+  else
+    write_columns(panel, scale, rows, count, target.as<float>(), target.stride);
 }
 
 // How the operands of one call's products are packed.
@@ -108,17 +119,17 @@ struct HeadLayout {
     return row_offset(round_up(rows, format.rows), depth) + kLanes;
   }
   // Panels of rows whose depth are values of a row, and whose depth are rows.
-  void pack_rows(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
+  void pack_rows(const Operand& source, std::int64_t rows, float* panels) const {
     if (pairs)
-      pack_pair_rows(source, stride, rows, head_dim, panels);
+      pack_pair_rows(source, rows, head_dim, panels);
     else
-      SIGLIP2_ISA::pack_rows(source, stride, rows, head_dim, panels);
+      SIGLIP2_ISA::pack_rows(source.floats(), source.stride(), rows, head_dim, panels);
   }
-  void pack_features(const float* source, std::int64_t stride, std::int64_t rows, float* panels) const {
+  void pack_features(const Operand& source, std::int64_t rows, float* panels) const {
     if (pairs)
-      pack_transposed_pair_rows(source, stride, rows, head_dim, head_dim, panels, nullptr);
+      pack_transposed_pair_rows(source, rows, head_dim, head_dim, panels, nullptr);
     else
-      SIGLIP2_ISA::pack_features(source, stride, rows, head_dim, panels);
+      SIGLIP2_ISA::pack_features(source.floats(), source.stride(), rows, head_dim, panels);
   }
   // Makes `depth` rows of a panel what `multiply` takes; the others are 0 as far as that reads.
   void join(float* panel, std::int64_t depth) const {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ops/attention/attention.h"
-#include "tensor/convert.h"
+#include "tensor/elements.h"
 
 namespace siglip2 {
 namespace {
@@ -21,8 +21,6 @@ struct Problem {
 void attend(const Problem& problem, std::int64_t query_row) {
   const AttentionArgs& args = problem.args;
   const std::int64_t column = problem.head * args.head_dim;
-  const float* const query = args.query.as<float>() + query_row * args.query.stride + column;
-  float* const output = args.output.as<float>() + query_row * args.output.stride + column;
 
   const bool rounds = args.product_type == DType::kBFloat16;
   const auto operand = [&](float value) { return static_cast<double>(rounds ? round_to_bfloat16(value) : value); };
@@ -33,10 +31,10 @@ void attend(const Problem& problem, std::int64_t query_row) {
   std::vector<double> scores(static_cast<std::size_t>(problem.keys));
   double most = -std::numeric_limits<double>::infinity();
   for (std::int64_t j = 0; j < problem.keys; ++j) {
-    const float* const key = args.key.as<float>() + (problem.first_key + j) * args.key.stride + column;
     double dot = 0;
     for (int i = 0; i < args.head_dim; ++i)
-      dot += operand(query[i] * query_factor) * operand(key[i]);
+      dot += operand(element(args.query, query_row, column + i) * query_factor) *
+             operand(element(args.key, problem.first_key + j, column + i));
     scores[static_cast<std::size_t>(j)] = dot * score_factor;
     if (!(scores[static_cast<std::size_t>(j)] <= most)) most = scores[static_cast<std::size_t>(j)];
   }
@@ -48,11 +46,9 @@ void attend(const Problem& problem, std::int64_t query_row) {
   }
   for (int i = 0; i < args.head_dim; ++i) {
     double sum = 0;
-    for (std::int64_t j = 0; j < problem.keys; ++j) {
-      const float* const value = args.value.as<float>() + (problem.first_key + j) * args.value.stride + column;
-      sum += scores[static_cast<std::size_t>(j)] * operand(value[i]);
-    }
-    output[i] = problem.keys == 0 ? 0.0f : static_cast<float>(sum / total);
+    for (std::int64_t j = 0; j < problem.keys; ++j)
+      sum += scores[static_cast<std::size_t>(j)] * operand(element(args.value, problem.first_key + j, column + i));
+    set_element(args.output, query_row, column + i, problem.keys == 0 ? 0.0 : sum / total);
   }
   if (args.log_sum_exp.data != nullptr) {
     args.log_sum_exp.as<float>()[query_row * args.log_sum_exp.stride + problem.head] =

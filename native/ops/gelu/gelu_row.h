@@ -13,9 +13,9 @@ struct GeluBesideProduct {
   SIGLIP2_INLINE Vec operator()(Vec x) const { return weights == DType::kFloat32 ? gelu_tanh(x) : gelu_tanh_short(x); }
 };
 
-// output[i] = gelu(input[i]); may be the same memory.
-template <typename Gelu>
-SIGLIP2_INLINE void gelu_row(const float* input, float* output, std::int64_t columns, const Gelu& gelu) {
+// output[i] = gelu(input[i]), of float32 or BFloat16; may be the same memory.
+template <typename Value, typename Gelu>
+SIGLIP2_INLINE void gelu_row(const Value* input, float* output, std::int64_t columns, const Gelu& gelu) {
   std::int64_t i = 0;
   for (; i + kLanes <= columns; i += kLanes)
     store(output + i, gelu(load(input + i)));

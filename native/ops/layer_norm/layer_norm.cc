@@ -10,7 +10,9 @@ void layer_norm(const OpTable& table, OpContext& context, const LayerNormArgs& a
   check_at_least(name, "rows of input", args.input.rows, 0);
   check_at_least(name, "columns of input", args.input.columns, 1);
   check_matrix(name, "input", args.input, type, args.input.rows, args.input.columns);
-  check_matrix(name, "output", args.output, type, args.input.rows, args.input.columns);
+  // What products in bfloat16 round is written so for them.
+  check_operand(name, "output", args.output, type, DType::kBFloat16, table.rounded_operands, args.input.rows,
+                args.input.columns);
   check_pointer(name, "weight", args.weight);
   check_pointer(name, "bias", args.bias);
   if (args.input.rows == 0) return;

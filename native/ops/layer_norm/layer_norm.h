@@ -1,7 +1,8 @@
 // Layer normalisation over features: output = (input - mean) / √(variance + epsilon) · weight + bias.
 //
 //   input, output  [rows, width]  float32, or both bfloat16 where the device computes in it; output is overwritten and
-//                                 may be the input
+//                                 may be the input. The output may be bfloat16 beside float32 where products take it
+//                                 so (OpTable::rounded_operands)
 //   weight, bias   [width]        float32
 //
 // Mean and (biased) variance of a row are computed in two passes, accumulated in float32 or better.

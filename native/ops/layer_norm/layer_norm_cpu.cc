@@ -90,9 +90,12 @@ void layer_norm_cpu(OpContext& context, const LayerNormArgs& args) {
   const std::int64_t chunk = kChunkElements / args.input.columns + 1;
   cpu::parallel_for((rows + chunk - 1) / chunk, context.threads, [&](std::int64_t index, int) {
     const std::int64_t last = (index + 1) * chunk < rows ? (index + 1) * chunk : rows;
-    for (std::int64_t row = index * chunk; row < last; ++row)
-      normalize_row(args.input.as<float>() + row * args.input.stride, args.weight, args.bias, args.epsilon,
-                    args.input.columns, args.output.as<float>() + row * args.output.stride);
+    const auto normalize = [&](auto* output) {
+      for (std::int64_t row = index * chunk; row < last; ++row)
+        normalize_row(args.input.as<float>() + row * args.input.stride, args.weight, args.bias, args.epsilon,
+                      args.input.columns, output + row * args.output.stride);
+    };
+    args.output.dtype == DType::kBFloat16 ? normalize(args.output.as<BFloat16>()) : normalize(args.output.as<float>());
   });
 }
 

@@ -6,29 +6,9 @@
 
 #include <cmath>
 
-#include "cpu/simd/simd.h"
+#include "cpu/simd/row_math.h"
 
 namespace siglip2::SIGLIP2_ISA {
-
-// The first `lanes` values; zero beyond.
-SIGLIP2_INLINE Vec load_up_to(const float* source, int lanes) {
-  return lanes == kLanes ? load(source) : load_first(source, lanes);
-}
-SIGLIP2_INLINE void store_up_to(float* target, Vec v, int lanes) {
-  if (lanes == kLanes)
-    store(target, v);
-  else
-    store_first(target, v, lanes);
-}
-
-// Calls body(i, lanes) for the vectors of a row: kLanes lanes from i on, fewer in the last one.
-template <typename Body>
-SIGLIP2_INLINE void for_each_vector(std::int64_t width, Body body) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes)
-    body(i, kLanes);
-  if (i < width) body(i, static_cast<int>(width - i));
-}
 
 // Σ of term(i, lanes) over the vectors of a row.
 template <typename Term>
@@ -64,8 +44,9 @@ inline Statistics statistics_of(const float* input, std::int64_t width, float ep
 }
 
 // output = (input − mean) · scale · weight + bias; output may be the input.
-inline void normalize_row(const float* input, const float* weight, const float* bias, float epsilon, std::int64_t width,
-                          float* output) {
+template <typename Value>
+void normalize_row(const float* input, const float* weight, const float* bias, float epsilon, std::int64_t width,
+                   Value* output) {
   const Statistics statistics = statistics_of(input, width, epsilon);
   const Vec mean = broadcast(statistics.mean), scale = broadcast(statistics.scale);
   for_each_vector(width, [&](std::int64_t i, int lanes) {

@@ -1,6 +1,8 @@
 // What follows the sums of a linear layer on CPUs.
 #pragma once
 
+#include "cpu/simd/matrix_unit.h"
+#include "cpu/simd/row_math.h"
 #include "cpu/simd/tile.h"
 #include "ops/gelu/gelu_row.h"
 #include "ops/linear/linear.h"
@@ -8,9 +10,9 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
+template <typename Value>
 SIGLIP2_INLINE Vec load_tile_row(const ConstMatrixView& view, std::int64_t row, std::int64_t column, int lanes) {
-  const float* const values = view.as<float>() + row * view.stride + column;
-  return lanes == kLanes ? load(values) : load_first(values, lanes);
+  return load_up_to(view.as<Value>() + row * view.stride + column, lanes);
 }
 
 // One tile's sums, with bias, activation or gradient of one, and residual, to the output from `first_row` on.
@@ -18,6 +20,7 @@ template <typename Sums, typename Gelu>
 void finish_tile(const LinearArgs& args, const Sums& sums, const Gelu& gelu, std::int64_t first_row, std::int64_t rows,
                  std::int64_t panel) {
   const TileBias bias(args.bias, args.weight.out_features, panel);
+  const bool rounded = args.output.dtype == DType::kBFloat16;
   for (int v = 0; v < kTileVectors; ++v) {
     const std::int64_t column = panel * kTileColumns + v * kLanes;
     const std::int64_t left = args.weight.out_features - column;
@@ -26,17 +29,24 @@ void finish_tile(const LinearArgs& args, const Sums& sums, const Gelu& gelu, std
     for (std::int64_t i = 0; i < rows; ++i) {
       Vec x = sums(i, v) + bias[v];
       if (args.activation == Activation::kGeluTanh) x = gelu(x);
-      if (args.pre_activation.data != nullptr)
-        x = x * gelu_tanh_derivative(load_tile_row(args.pre_activation, first_row + i, column, lanes));
-      if (args.residual.data != nullptr) x = x + load_tile_row(args.residual, first_row + i, column, lanes);
-      float* const output = args.output.as<float>() + (first_row + i) * args.output.stride + column;
-      if (lanes == kLanes) {
-        store(output, x);
-      } else {
-        store_first(output, x, lanes);
+      if (args.pre_activation.data != nullptr) {
+        const bool rounded_too = args.pre_activation.dtype == DType::kBFloat16;
+        x = x * gelu_tanh_derivative(rounded_too
+                                         ? load_tile_row<BFloat16>(args.pre_activation, first_row + i, column, lanes)
+                                         : load_tile_row<float>(args.pre_activation, first_row + i, column, lanes));
       }
+      if (args.residual.data != nullptr) x = x + load_tile_row<float>(args.residual, first_row + i, column, lanes);
+      if (rounded)
+        store_up_to(args.output.as<BFloat16>() + (first_row + i) * args.output.stride + column, x, lanes);
+      else
+        store_up_to(args.output.as<float>() + (first_row + i) * args.output.stride + column, x, lanes);
     }
   }
+}
+
+// Where an element of a matrix of any type lies.
+SIGLIP2_INLINE const char* element_of(const ConstMatrixView& view, std::int64_t row, std::int64_t column) {
+  return view.as<char>() + (row * view.stride + column) * static_cast<std::int64_t>(size_of(view.dtype));
 }
 
 // Asks for what finish_tile will read and write besides sums, which may be in memory.
@@ -46,32 +56,71 @@ inline void prefetch_finish(const LinearArgs& args, std::int64_t first_row, std:
     if (column >= args.weight.out_features) return;
     for (std::int64_t row = first_row; row < first_row + rows; ++row) {
       if (args.residual.data != nullptr) prefetch_near(args.residual.as<float>() + row * args.residual.stride + column);
-      if (args.pre_activation.data != nullptr)
-        prefetch_near(args.pre_activation.as<float>() + row * args.pre_activation.stride + column);
-      prefetch_written(args.output.as<float>() + row * args.output.stride + column);
+      if (args.pre_activation.data != nullptr) prefetch_near(element_of(args.pre_activation, row, column));
+      prefetch_written(element_of(args.output, row, column));
     }
   }
 }
 
-// A row of a tile in a matrix, of which there may be none, and the rows behind it.
-template <typename View>
-class TileRow {
- public:
-  SIGLIP2_INLINE TileRow(const View& view, std::int64_t first_row, const TilePlace& place)
-      : values_(view.data == nullptr
-                    ? nullptr
-                    : view.template as<float>() + (first_row + place.row) * view.stride + place.panel * kTileColumns),
-        stride_(view.stride),
-        to_next_(place.rows_to_next * view.stride + place.panels_to_next * kTileColumns) {}
+#if defined(SIGLIP2_MATRIX_UNIT)
 
-  SIGLIP2_INLINE auto* get() const { return values_; }
-  // The row some rows later, which is written soon, and the one in the tile behind, whose lines are a pair.
-  SIGLIP2_INLINE const float* later() const { return values_ + 4 * stride_; }
-  SIGLIP2_INLINE const float* in_next_tile() const { return values_ + to_next_; }
+// A row of a tile in a matrix that is read, of which there may be none, and the rows behind it.
+class SourceTileRow {
+ public:
+  SIGLIP2_INLINE SourceTileRow(const ConstMatrixView& view, std::int64_t first_row, const TilePlace& place)
+      : size_(static_cast<std::int64_t>(size_of(view.dtype))),
+        values_(view.data == nullptr ? nullptr : element_of(view, first_row + place.row, place.panel * kTileColumns)),
+        stride_(view.stride * size_),
+        to_next_((place.rows_to_next * view.stride + place.panels_to_next * kTileColumns) * size_) {}
+
+  SIGLIP2_INLINE bool exists() const { return values_ != nullptr; }
+  // Asks for the row in the tile behind, whose lines are a pair.
+  SIGLIP2_INLINE void prefetch_later() const { prefetch(values_ + to_next_); }
+  // Vector `v` of a row, of `Value`s, or of whichever the matrix has.
+  template <typename Value>
+  SIGLIP2_INLINE Vec read(int v) const {
+    return load(reinterpret_cast<const Value*>(values_) + v * kLanes);
+  }
+  SIGLIP2_INLINE Vec read(int v) const { return size_ == sizeof(BFloat16) ? read<BFloat16>(v) : read<float>(v); }
   SIGLIP2_INLINE void skip_row() { values_ += stride_; }
 
  private:
-  decltype(View().template as<float>()) values_;
+  std::int64_t size_;
+  const char* values_;
+  std::int64_t stride_, to_next_;
+};
+
+// A row of a tile in the output, which is float32 or bfloat16, and the rows behind it.
+class OutputTileRow {
+ public:
+  SIGLIP2_INLINE OutputTileRow(const MatrixView& view, std::int64_t first_row, const TilePlace& place)
+      : size_(static_cast<std::int64_t>(size_of(view.dtype))),
+        values_(view.as<char>() + ((first_row + place.row) * view.stride + place.panel * kTileColumns) * size_),
+        stride_(view.stride * size_),
+        to_next_((place.rows_to_next * view.stride + place.panels_to_next * kTileColumns) * size_) {}
+
+  // Asks for the row in the tile behind, and for the one some rows later, which is written soon.
+  SIGLIP2_INLINE void prefetch_later() const {
+    prefetch(values_ + to_next_);
+    prefetch_written(values_ + 4 * stride_);
+    if (!rounded()) prefetch_written(values_ + 4 * stride_ + kLanes * sizeof(float));
+  }
+  SIGLIP2_INLINE void write(Vec first, Vec second) {
+    float* const values = reinterpret_cast<float*>(values_);
+    if (rounded()) {
+      store_pair_words(first, second, values);
+    } else {
+      store(values, first);
+      store(values + kLanes, second);
+    }
+  }
+  SIGLIP2_INLINE void skip_row() { values_ += stride_; }
+
+ private:
+  SIGLIP2_INLINE bool rounded() const { return size_ == sizeof(BFloat16); }
+
+  std::int64_t size_;
+  char* values_;
   std::int64_t stride_, to_next_;
 };
 
@@ -90,33 +139,34 @@ class LinearRows {
         activated_(args.activation == Activation::kGeluTanh) {}
 
   SIGLIP2_INLINE void next(const ShortGelu& gelu) {
-    const float* const residual = residual_.get();
-    const float* const pre_activation = pre_activation_.get();
-    prefetch(output_.in_next_tile());
-    if (residual != nullptr) prefetch(residual_.in_next_tile());
-    if (pre_activation != nullptr) prefetch(pre_activation_.in_next_tile());
+    const bool residual = residual_.exists(), pre_activation = pre_activation_.exists();
+    output_.prefetch_later();
+    if (residual) residual_.prefetch_later();
+    if (pre_activation) pre_activation_.prefetch_later();
+    Vec row[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) {
-      const int column = v * kLanes;
-      prefetch_written(output_.later() + column);
       Vec x = sums_(0, v) + bias_[v];
       if (activated_) x = gelu(x);
-      if (pre_activation != nullptr) x = x * gelu_tanh_derivative(load(pre_activation + column));
-      if (residual != nullptr) x = x + load(residual + column);
-      store(output_.get() + column, x);
+      if (pre_activation) x = x * gelu_tanh_derivative(pre_activation_.read(v));
+      if (residual) x = x + residual_.read<float>(v);
+      row[v] = x;
     }
+    output_.write(row[0], row[1]);
     sums_.skip_row();
     output_.skip_row();
-    if (residual != nullptr) residual_.skip_row();
-    if (pre_activation != nullptr) pre_activation_.skip_row();
+    if (residual) residual_.skip_row();
+    if (pre_activation) pre_activation_.skip_row();
   }
 
  private:
   Sums sums_;
   TileBias bias_;
-  TileRow<MatrixView> output_;
-  TileRow<ConstMatrixView> residual_, pre_activation_;
+  OutputTileRow output_;
+  SourceTileRow residual_, pre_activation_;
   bool activated_;
 };
+
+#endif
 
 // Finishes the tiles of rows from `first_row` on; see multiply_panels.
 struct FinishLinear {
@@ -130,11 +180,13 @@ struct FinishLinear {
   void prefetch_rows(std::int64_t row, std::int64_t rows, std::int64_t panel) const {
     prefetch_finish(args, first_row + row, rows, panel * kTileColumns);
   }
+#if defined(SIGLIP2_MATRIX_UNIT)
   bool row_by_row(std::int64_t panel) const { return (panel + 1) * kTileColumns <= args.weight.out_features; }
   template <typename Sums>
   LinearRows<Sums> rows(const Sums& sums, const TilePlace& place) const {
     return {args, first_row, sums, place};
   }
+#endif
 };
 
 }  // namespace siglip2::SIGLIP2_ISA

@@ -18,17 +18,20 @@ void check_fused(const char* name, const char* argument, const OpTable& table, b
 
 void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
   const char* const name = "linear";
-  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
+  const DType product = args.weight.dtype;
+  const DType type =
+      check_activation_type(name, "input", activations_beside(args.input.dtype, product, table.rounded_operands),
+                            table.name, table.activation_types);
   const std::int64_t rows = args.input.rows;
   check_at_least(name, "rows of input", rows, 0);
   check_at_least(name, "weight.in_features", args.weight.in_features, 1);
   check_at_least(name, "weight.out_features", args.weight.out_features, 1);
-  check_matrix(name, "input", args.input, type, rows, args.weight.in_features);
-  check_matrix(name, "output", args.output, type, rows, args.weight.out_features);
+  check_operand(name, "input", args.input, type, product, table.rounded_operands, rows, args.weight.in_features);
+  check_operand(name, "output", args.output, type, product, table.rounded_operands, rows, args.weight.out_features);
   check_pointer(name, "weight", args.weight.data);
-  if (args.weight.dtype != type && !(type == DType::kFloat32 && takes_weight(table, args.weight.dtype))) {
-    throw_shape_error(name, std::string("weight must be packed in the input's type, ") + name_of(type) + ", got " +
-                                name_of(args.weight.dtype));
+  if (product != type && !(type == DType::kFloat32 && takes_weight(table, product))) {
+    throw_shape_error(
+        name, std::string("weight must be packed in the input's type, ") + name_of(type) + ", got " + name_of(product));
   }
   if (args.residual.data != nullptr) {
     check_matrix(name, "residual", args.residual, type, rows, args.weight.out_features);
@@ -36,7 +39,8 @@ void linear(const OpTable& table, OpContext& context, const LinearArgs& args) {
   check_fused(name, "input_activation", table, args.input_activation != Activation::kNone);
   if (args.pre_activation.data != nullptr) {
     check_fused(name, "pre_activation", table, true);
-    check_matrix(name, "pre_activation", args.pre_activation, type, rows, args.weight.out_features);
+    check_operand(name, "pre_activation", args.pre_activation, type, product, table.rounded_operands, rows,
+                  args.weight.out_features);
     if (args.activation != Activation::kNone)
       throw_shape_error(name, "pre_activation leaves no place for an activation");
     if (rows > 0 && args.pre_activation.data == args.output.data)
@@ -75,15 +79,18 @@ void pack_weight(const OpTable& table, OpContext& context, const PackWeightArgs&
 
 void linear_backward(const OpTable& table, OpContext& context, const LinearBackwardArgs& args) {
   const char* const name = "linear_backward";
-  const DType type = check_activation_type(name, "input", args.input.dtype, table.name, table.activation_types);
+  const DType product = args.product_type;
+  const DType type =
+      check_activation_type(name, "input", activations_beside(args.input.dtype, product, table.rounded_operands),
+                            table.name, table.activation_types);
   const std::int64_t rows = args.input.rows;
   check_at_least(name, "rows of input", rows, 0);
   check_at_least(name, "columns of input", args.input.columns, 1);
   check_at_least(name, "columns of grad_output", args.grad_output.columns, 1);
-  check_matrix(name, "input", args.input, type, rows, args.input.columns);
-  check_matrix(name, "grad_output", args.grad_output, type, rows, args.grad_output.columns);
+  check_operand(name, "input", args.input, type, product, table.rounded_operands, rows, args.input.columns);
+  check_operand(name, "grad_output", args.grad_output, type, product, table.rounded_operands, rows,
+                args.grad_output.columns);
   check_pointer(name, "grad_weight", args.grad_weight);
-  const DType product = args.product_type;
   if (product != type && !(type == DType::kFloat32 && product == DType::kBFloat16 && takes_weight(table, product))) {
     throw_shape_error(name, std::string("product_type must be the input's type, ") + name_of(type) +
                                 ", or bfloat16 beside float32 on CPUs, got " + name_of(product));

@@ -13,6 +13,9 @@
 //   pre_activation  [rows, out_features]  the input's type, optional, without an activation; must not overlap the
 //   output output    [rows, out_features]  the input's type, overwritten; must not overlap the input
 //
+// Beside a weight in bfloat16 and float32 activations, input, pre_activation and output may each be bfloat16 where the
+// device has it (OpTable::rounded_operands): the input has been rounded by who made it, and the output is by this.
+//
 // Accumulation is float32. The order of the sum over in_features is fixed by the shape alone, never by the number of
 // threads or rows, so a row gives the same bits in every batch.
 #pragma once
@@ -71,9 +74,10 @@ struct LinearArgs {
 //   grad_bias    [out_features]                 float32, accumulated into; optional
 //
 // `product_type` is what the operands of the product are multiplied in: the input's type, or bfloat16 beside float32
-// where the device's weights may have it (OpTable::weight_types); then both are rounded to it for grad_weight, and
-// grad_bias is the sum of what was not rounded. A layer's is the type of its packed weight. With an activation of the
-// input (OpTable::fuses_gelu), the layer's input is gelu(input).
+// where the device's weights may have it (OpTable::weight_types); then both are rounded to it for grad_weight, if they
+// do not lie so (OpTable::rounded_operands, each by itself), and grad_bias is the sum of what lies there. A layer's is
+// the type of its packed weight. With an activation of the input (OpTable::fuses_gelu), the layer's input is
+// gelu(input).
 //
 // Accumulation is float32, in blocks of rows whose cut depends on the number of rows alone: results do not depend on
 // the number of threads. rows == 0 adds nothing.

@@ -15,11 +15,9 @@ namespace siglip2::SIGLIP2_ISA {
 void linear_backward_cpu(OpContext& context, const LinearBackwardArgs& args) {
   const std::int64_t in_features = args.input.columns, out_features = args.grad_output.columns;
   MatrixProductArgs product;
-  product.a = args.grad_output.as<float>();
-  product.a_stride = args.grad_output.stride;
+  product.a = args.grad_output;
   product.a_transposed = true;
-  product.b = args.input.as<float>();
-  product.b_stride = args.input.stride;
+  product.b = args.input;
   product.rows = out_features;
   product.columns = in_features;
   product.depth = args.input.rows;

@@ -40,11 +40,12 @@ std::int64_t scratch_floats(const LinearArgs& args, const PackedShape& shape, st
 void pack_block(const LinearArgs& args, const PackedShape& shape, std::int64_t first_row, const PackedRows& packed,
                 float* scratch) {
   const DType dtype = args.weight.dtype;
-  const std::int64_t in_features = args.weight.in_features, stride = args.input.stride;
-  const float* const input = args.input.as<float>() + first_row * stride;
-  if (args.input_activation == Activation::kNone) return pack_input_rows(dtype, input, stride, in_features, packed);
+  const std::int64_t in_features = args.weight.in_features;
+  const Operand input = Operand(args.input).from(first_row, 0);
+  if (args.input_activation == Activation::kNone) return pack_input_rows(dtype, input, in_features, packed);
   pack_made_rows(dtype, shape, in_features, packed, scratch, [&](std::int64_t row, float* values) {
-    gelu_row(input + row * stride, values, in_features, GeluBesideProduct{dtype});
+    input.from(row, 0).read(
+        [&](const auto* source) { gelu_row(source, values, in_features, GeluBesideProduct{dtype}); });
   });
 }
 

@@ -8,7 +8,7 @@
 
 #include "ops/gelu/gelu_double.h"
 #include "ops/linear/linear.h"
-#include "tensor/convert.h"
+#include "tensor/elements.h"
 
 namespace siglip2 {
 namespace {
@@ -70,14 +70,12 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
   const std::int64_t in_features = args.weight.in_features;
   std::vector<float> input(static_cast<std::size_t>(in_features));
   for (std::int64_t row = 0; row < args.input.rows; ++row) {
-    const float* const source = args.input.as<float>() + row * args.input.stride;
     for (std::int64_t k = 0; k < in_features; ++k) {
-      const float value = input_of(args.input_activation, source[k]);
+      const float value = input_of(args.input_activation, element(args.input, row, k));
       input[static_cast<std::size_t>(k)] = args.weight.dtype == DType::kBFloat16 ? round_to_bfloat16(value) : value;
     }
     const bool quantized = args.weight.dtype == DType::kInt8;
     const double row_scale = quantized ? quantize(input.data(), in_features) : 1.0;
-    float* const output = args.output.as<float>() + row * args.output.stride;
     for (std::int64_t out = 0; out < args.weight.out_features; ++out) {
       const float* const weight = static_cast<const float*>(args.weight.data) + out * in_features;
       double sum = 0.0;
@@ -88,9 +86,9 @@ void linear_reference(OpContext& context, const LinearArgs& args) {
       if (args.bias != nullptr) sum += args.bias[out];
       if (args.activation == Activation::kGeluTanh) sum = gelu_tanh_double(sum);
       if (args.pre_activation.data != nullptr)
-        sum *= gelu_tanh_derivative_double(args.pre_activation.as<float>()[row * args.pre_activation.stride + out]);
-      if (args.residual.data != nullptr) sum += args.residual.as<float>()[row * args.residual.stride + out];
-      output[out] = static_cast<float>(sum);
+        sum *= gelu_tanh_derivative_double(element(args.pre_activation, row, out));
+      if (args.residual.data != nullptr) sum += element(args.residual, row, out);
+      set_element(args.output, row, out, sum);
     }
   }
 }
@@ -101,20 +99,18 @@ void linear_backward_reference(OpContext& context, const LinearBackwardArgs& arg
     return args.product_type == DType::kBFloat16 ? round_to_bfloat16(value) : value;
   };
   for (std::int64_t out = 0; out < args.grad_output.columns; ++out) {
-    const float* const grad_output = args.grad_output.as<float>() + out;
     for (std::int64_t in = 0; in < in_features; ++in) {
       double sum = args.grad_weight[out * in_features + in];
       for (std::int64_t row = 0; row < args.input.rows; ++row) {
-        const double input =
-            operand(input_of(args.input_activation, args.input.as<float>()[row * args.input.stride + in]));
-        sum += operand(grad_output[row * args.grad_output.stride]) * input;
+        const double input = operand(input_of(args.input_activation, element(args.input, row, in)));
+        sum += operand(element(args.grad_output, row, out)) * input;
       }
       args.grad_weight[out * in_features + in] = static_cast<float>(sum);
     }
     if (args.grad_bias == nullptr) continue;
     double sum = args.grad_bias[out];
     for (std::int64_t row = 0; row < args.input.rows; ++row)
-      sum += grad_output[row * args.grad_output.stride];
+      sum += element(args.grad_output, row, out);
     args.grad_bias[out] = static_cast<float>(sum);
   }
 }

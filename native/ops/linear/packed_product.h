@@ -34,15 +34,15 @@ inline std::int64_t sums_floats(const PackedShape& shape, std::int64_t rows) {
   return kGroupPanels * tiled_rows(shape, rows) * kTileColumns;
 }
 
-inline void pack_input_rows(DType dtype, const float* source, std::int64_t stride, std::int64_t in_features,
-                            const PackedRows& packed) {
+// For products of `dtype`, of rows that are not rounded unless that is bfloat16.
+inline void pack_input_rows(DType dtype, const Operand& source, std::int64_t in_features, const PackedRows& packed) {
   switch (dtype) {
     case DType::kInt8:
-      return quantize_rows(source, stride, packed.rows, in_features, packed.panels, packed.scales);
+      return quantize_rows(source.floats(), source.stride(), packed.rows, in_features, packed.panels, packed.scales);
     case DType::kBFloat16:
-      return pack_pair_rows(source, stride, packed.rows, in_features, packed.panels);
+      return pack_pair_rows(source, packed.rows, in_features, packed.panels);
     default:
-      return pack_rows(source, stride, packed.rows, in_features, packed.panels);
+      return pack_rows(source.floats(), source.stride(), packed.rows, in_features, packed.panels);
   }
 }
 
@@ -57,7 +57,7 @@ void pack_made_rows(DType dtype, const PackedShape& shape, std::int64_t in_featu
     for (std::int64_t i = 0; i < count; ++i)
       make(row + i, scratch + i * in_features);
     float* const panels = packed.panels + row * shape.units * shape.format.row_words;
-    pack_input_rows(dtype, scratch, in_features, in_features, {panels, packed.scales + row, count});
+    pack_input_rows(dtype, {scratch, in_features}, in_features, {panels, packed.scales + row, count});
   }
 }
 
@@ -65,7 +65,7 @@ void pack_made_rows(DType dtype, const PackedShape& shape, std::int64_t in_featu
 inline void pack_normed_rows(DType dtype, const PackedShape& shape, const float* source, std::int64_t stride,
                              std::int64_t in_features, const NormParameters& norm, const PackedRows& packed,
                              float* scratch) {
-  if (norm.weight == nullptr) return pack_input_rows(dtype, source, stride, in_features, packed);
+  if (norm.weight == nullptr) return pack_input_rows(dtype, {source, stride}, in_features, packed);
   pack_made_rows(dtype, shape, in_features, packed, scratch, [&](std::int64_t row, float* normed) {
     normalize_row(source + row * stride, norm.weight, norm.bias, norm.epsilon, in_features, normed);
   });

@@ -75,10 +75,10 @@ struct FinishHidden {
       return;
     }
     if (left > kTileColumns)
-      return pack_input_rows(args.fc2.dtype, sums.sums, kTileColumns, columns, {target, nullptr, rows});
+      return pack_input_rows(args.fc2.dtype, {sums.sums, kTileColumns}, columns, {target, nullptr, rows});
     // Packing writes a few floats too many, which behind a tile's last panel are the next tile's first.
     float* const tile = scratch + layout.tile;
-    pack_input_rows(args.fc2.dtype, sums.sums, kTileColumns, columns, {tile, nullptr, rows});
+    pack_input_rows(args.fc2.dtype, {sums.sums, kTileColumns}, columns, {tile, nullptr, rows});
     const std::int64_t units = layout.fc2.units - first / layout.fc2.values_of_unit;
     std::memcpy(target, tile,
                 static_cast<std::size_t>(units * layout.fc2.format.rows * layout.fc2.format.row_words) * sizeof(float));
@@ -131,7 +131,7 @@ void run_block(const MlpArgs& args, const Layout& layout, std::int64_t first_row
   multiply_panels(args.fc1, input, {divide_up(args.fc1.out_features, kTileColumns), {0}}, scratch,
                   FinishHidden{args, layout, scratch});
   if (layout.hidden_stride != 0)
-    pack_input_rows(args.fc2.dtype, scratch + layout.hidden_rows, layout.hidden_stride, args.fc2.in_features, hidden);
+    pack_input_rows(args.fc2.dtype, {scratch + layout.hidden_rows, layout.hidden_stride}, args.fc2.in_features, hidden);
   LinearArgs second;
   second.weight = args.fc2;
   second.bias = args.fc2_bias;

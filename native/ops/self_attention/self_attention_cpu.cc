@@ -207,7 +207,7 @@ class Block {
     layer.residual = args_.residual;
     layer.output = args_.output;
     for_each_chunk([&](std::int64_t row, const PackedRows& rows) {
-      pack_input_rows(layer.weight.dtype, scratch_ + layout_.attended + row * width(), width(), width(), rows);
+      pack_input_rows(layer.weight.dtype, {scratch_ + layout_.attended + row * width(), width()}, width(), rows);
       multiply_panels(layer.weight, rows, {divide_up(width(), kTileColumns), {0}}, scratch_,
                       FinishLinear{layer, block_.first_row + row});
     });

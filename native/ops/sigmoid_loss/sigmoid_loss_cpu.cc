@@ -332,14 +332,14 @@ void sigmoid_loss_cpu(OpContext& context, const SigmoidLossArgs& args) {
     const std::int64_t images = smaller(chunk, n - first);
     run_chunk(args, first, images, context.threads);
     if (!gradients) continue;
+    const MatrixView grad_images = args.grad_images.slice_rows(first, images);
+    const Operand slope_rows(slopes, args.workspace.stride);
     multiply_matrices(
-        {slopes, args.workspace.stride, false, args.texts.as<float>(), args.texts.stride, images, width, m, factor,
-         args.grad_images.as<float>() + first * args.grad_images.stride, args.grad_images.stride, false},
+        {slope_rows, false, args.texts, images, width, m, factor, grad_images.as<float>(), grad_images.stride, false},
         context.threads);
-    multiply_matrices(
-        {slopes, args.workspace.stride, true, args.images.as<float>() + first * args.images.stride, args.images.stride,
-         m, width, images, factor, args.grad_texts.as<float>(), args.grad_texts.stride, first > 0},
-        context.threads);
+    multiply_matrices({slope_rows, true, args.images.slice_rows(first, images), m, width, images, factor,
+                       args.grad_texts.as<float>(), args.grad_texts.stride, first > 0},
+                      context.threads);
   }
   args.result->loss /= count;
   args.result->grad_logit_scale = gradients ? scale * args.result->grad_logit_scale / count : 0;
