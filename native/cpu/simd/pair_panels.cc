@@ -13,10 +13,21 @@ namespace {
 class PairConverter {
  public:
   SIGLIP2_INLINE Vec operator()(Vec first, Vec second) const {
-    return from_bits(_mm512_maskz_permutexvar_epi16(0xffffffff, interleave_, bits_of(round_halves(first, second))));
+    return interleave(bits_of(round_halves(first, second)));
+  }
+  // Of kLanes values that are rounded already. Without `second` zeros take its place.
+  SIGLIP2_INLINE Vec operator()(const BFloat16* first, const BFloat16* second) const {
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first));
+    const __m256i high =
+        second == nullptr ? _mm256_setzero_si256() : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second));
+    return interleave(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
   }
 
  private:
+  SIGLIP2_INLINE Vec interleave(__m512i halves) const {
+    return from_bits(_mm512_maskz_permutexvar_epi16(0xffffffff, interleave_, halves));
+  }
+
   alignas(64) static constexpr std::int16_t kInterleaved[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                               21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
                                                               11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
@@ -37,14 +48,27 @@ SIGLIP2_INLINE Vec load_lanes(const Value* source, int lanes) {
   return lanes == kLanes ? load(source) : load_first(source, lanes);
 }
 
+// Pairs of values of two rows, of which the second may be null: zeros.
+template <typename Value, typename Join>
+SIGLIP2_INLINE Vec join_values(const Value* first, const Value* second, int lanes, const Join& join) {
+  return join(load_lanes(first, lanes), second == nullptr ? zero() : load_lanes(second, lanes));
+}
+#if defined(SIGLIP2_ISA_avx512)
+SIGLIP2_INLINE Vec join_values(const BFloat16* first, const BFloat16* second, int lanes, const PairConverter& join) {
+  if (lanes == kLanes) return join(first, second);
+  return join(load_lanes(first, lanes), second == nullptr ? zero() : load_lanes(second, lanes));
+}
+#endif
+
 // The second row of a pair, null behind the last row of an odd number.
 template <typename Value>
 SIGLIP2_INLINE const Value* second_row(const Value* first, std::int64_t stride, std::int64_t pair, std::int64_t depth) {
   return 2 * pair + 1 < depth ? first + stride : nullptr;
 }
 
-// As pack_transposed_pair_rows, with `put(panel, first, second, rows, last)` for each pair of a panel's rows. Stores
-// may spill over into what follows in the panel, except those of its last pair.
+// As pack_transposed_pair_rows, with `put(panel, first, second, lanes, rows, last)` for each pair of a panel's rows, of
+// which `lanes` values may be read; the second may be null. Stores may spill over into what follows in the panel,
+// except those of its last pair.
 template <typename Value, typename Put>
 SIGLIP2_INLINE void pack_transposed(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                     std::int64_t readable, std::int64_t words, float* panels, float* sums,
@@ -67,8 +91,8 @@ SIGLIP2_INLINE void pack_transposed(const Value* source, std::int64_t stride, st
           prefetch_near(first + foreseen);
           prefetch_near(first + foreseen + stride);
         }
-        put(panels + (column * pairs + pair * kTileRows) * words, load_lanes(first, lanes),
-            load_lanes(second_row(first, stride, pair, depth), lanes), rows, pair + 1 == pairs);
+        put(panels + (column * pairs + pair * kTileRows) * words, first, second_row(first, stride, pair, depth), lanes,
+            rows, pair + 1 == pairs);
       }
     }
   }
@@ -97,10 +121,9 @@ void pack_transposed_registers(const Value* source, std::int64_t stride, std::in
             prefetch(first + 2 * kLanes * stride);
             prefetch(first + (2 * kLanes + 1) * stride);
           }
-          const Vec upper = load_lanes(first, lanes);
-          const Vec lower = load_lanes(second_row(first, stride, unit + i, depth), lanes);
-          sum = sum + (upper + lower);
-          square[i] = join(upper, lower);
+          const Value* const second = second_row(first, stride, unit + i, depth);
+          if (sums != nullptr) sum = sum + (load_lanes(first, lanes) + load_lanes(second, lanes));
+          square[i] = first == nullptr ? zero() : join_values(first, second, lanes, join);
         }
         transpose(square);
         float* const target = panels + tile * units + unit * kHeight + (column - tile) * kLanes;
@@ -113,6 +136,7 @@ void pack_transposed_registers(const Value* source, std::int64_t stride, std::in
 }
 #endif
 
+// As pack_pair_columns; join(first, second, lanes) makes pairs of two rows, as join_values does.
 template <typename Value, typename Join>
 SIGLIP2_INLINE void pack_columns(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                  float* panels, const Join& join) {
@@ -136,8 +160,7 @@ SIGLIP2_INLINE void pack_columns(const Value* source, std::int64_t stride, std::
       SIGLIP2_UNROLL for (int v = 0; v < kTileVectors; ++v) {
         const std::int64_t at = column + v * kLanes, left = columns - at;
         const int lanes = static_cast<int>(left < 0 ? 0 : left < kLanes ? left : kLanes);
-        const Vec values = load_lanes(first + at, lanes);
-        store(target + v * kLanes, join(values, second == nullptr ? zero() : load_lanes(second + at, lanes)));
+        store(target + v * kLanes, join(first + at, second == nullptr ? nullptr : second + at, lanes));
       }
     }
   }
@@ -173,28 +196,32 @@ void pack_transposed_rows_of(const Value* source, std::int64_t stride, std::int6
   if (pair_format().row_words == 1) {
     const PairConverter join;
     return pack_transposed(source, stride, depth, columns, readable, 1, panels, sums,
-                           [&](float* panel, Vec first, Vec second, int rows, bool last)
+                           [&](float* panel, const Value* first, const Value* second, int lanes, int rows, bool last)
                                __attribute__((always_inline)) {
-                                 const Vec pair = join(first, second);
+                                 const Vec pair = join_values(first, second, lanes, join);
                                  last ? store_first(panel, pair, rows) : store(panel, pair);
                                });
   }
 #endif
   pack_transposed(source, stride, depth, columns, readable, 2, panels, sums,
-                  [](float* panel, Vec first, Vec second, int rows, bool last) __attribute__((always_inline)) {
-                    store(panel, round_to_bfloat16(first));
-                    const Vec rounded = round_to_bfloat16(second);
-                    last ? store_first(panel + kTileRows, rounded, rows) : store(panel + kTileRows, rounded);
-                  });
+                  [](float* panel, const Value* first, const Value* second, int lanes, int rows, bool last)
+                      __attribute__((always_inline)) {
+                        store(panel, round_to_bfloat16(load_lanes(first, lanes)));
+                        const Vec rounded = round_to_bfloat16(load_lanes(second, lanes));
+                        last ? store_first(panel + kTileRows, rounded, rows) : store(panel + kTileRows, rounded);
+                      });
 }
 
 template <typename Value, typename Join>
 SIGLIP2_INLINE void pack_columns_of(const Value* source, std::int64_t stride, std::int64_t depth, std::int64_t columns,
                                     bool gelu, float* panels, const Join& join) {
-  if (!gelu) return pack_columns(source, stride, depth, columns, panels, join);
-  pack_columns(source, stride, depth, columns, panels, [&](Vec first, Vec second) __attribute__((always_inline)) {
-    return join(gelu_tanh_short(first), gelu_tanh_short(second));
-  });
+  const auto as_it_is = [&](const Value* first, const Value* second, int lanes)
+                            __attribute__((always_inline)) { return join_values(first, second, lanes, join); };
+  const auto activated = [&](const Value* first, const Value* second, int lanes) __attribute__((always_inline)) {
+    return join(gelu_tanh_short(load_lanes(first, lanes)), gelu_tanh_short(load_lanes(second, lanes)));
+  };
+  gelu ? pack_columns(source, stride, depth, columns, panels, activated)
+       : pack_columns(source, stride, depth, columns, panels, as_it_is);
 }
 
 }  // namespace

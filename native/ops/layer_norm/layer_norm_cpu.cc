@@ -2,12 +2,14 @@
 //
 // Plan: one row after the other (layer_norm_row.h), shared out in chunks of some 64 KB.
 //
-// The gradient does the same and keeps each row's mean and scale. A second walk sums the parameters' gradients down the
-// columns, which are shared out in blocks of kColumnVectors vectors: rows in order, in registers for kSumRows of them,
-// so that the error grows with the number of such blocks and not of rows.
+// The gradient takes kSumRows rows at a time and keeps each one's mean and scale. A second walk over them, while they
+// are in the L2 cache, sums the parameters' gradients down the columns, kColumnVectors vectors at a time. The sums of
+// the blocks are added up in order in the end: the error grows with their number and not with that of the rows.
 //
-// Floor: one read and one write of the rows; the gradient reads input and grad_output twice and writes grad_input.
+// Floor: one read and one write of the rows; the gradient reads input and grad_output and writes grad_input.
 #include "ops/layer_norm/layer_norm.h"
+
+#include <vector>
 
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
@@ -47,40 +49,41 @@ void backward_row(const LayerNormBackwardArgs& args, std::int64_t row) {
   });
 }
 
-// Adds the gradients of `kVectors` vectors of weight and bias from `column` on; the last one has `lanes` lanes.
+// Sums of kVectors vectors of the parameters' gradients from `column` on, the last with `lanes` lanes, over the rows
+// [first, last) to `sums`, that of the weight at `column` and that of the bias a width behind.
 template <int kVectors>
-void add_parameter_gradients(const LayerNormBackwardArgs& args, std::int64_t column, int lanes) {
-  Vec weight_totals[kVectors], bias_totals[kVectors];
+void sum_parameter_gradients(const LayerNormBackwardArgs& args, std::int64_t first, std::int64_t last,
+                             std::int64_t column, int lanes, float* sums) {
   const auto lanes_of = [=](int v) { return v + 1 < kVectors ? kLanes : lanes; };
-  SIGLIP2_UNROLL for (int v = 0; v < kVectors; ++v) {
-    weight_totals[v] = load_up_to(args.grad_weight + column + v * kLanes, lanes_of(v));
-    bias_totals[v] = load_up_to(args.grad_bias + column + v * kLanes, lanes_of(v));
-  }
-  for (std::int64_t first = 0; first < args.input.rows; first += kSumRows) {
-    const std::int64_t last = first + kSumRows < args.input.rows ? first + kSumRows : args.input.rows;
-    Vec weight_sums[kVectors], bias_sums[kVectors];
-    SIGLIP2_UNROLL for (int v = 0; v < kVectors; ++v) weight_sums[v] = bias_sums[v] = zero();
-    for (std::int64_t row = first; row < last; ++row) {
-      const float* const input = args.input.as<float>() + row * args.input.stride + column;
-      const float* const grad_output = args.grad_output.as<float>() + row * args.grad_output.stride + column;
-      const float* const statistics = args.statistics.as<float>() + row * args.statistics.stride;
-      const Vec mean = broadcast(statistics[0]), scale = broadcast(statistics[1]);
-      SIGLIP2_UNROLL for (int v = 0; v < kVectors; ++v) {
-        const Vec normed = (load_up_to(input + v * kLanes, lanes_of(v)) - mean) * scale;
-        const Vec grad = load_up_to(grad_output + v * kLanes, lanes_of(v));
-        weight_sums[v] = multiply_add(grad, normed, weight_sums[v]);
-        bias_sums[v] = bias_sums[v] + grad;
-      }
-    }
+  Vec weight_sums[kVectors], bias_sums[kVectors];
+  SIGLIP2_UNROLL for (int v = 0; v < kVectors; ++v) weight_sums[v] = bias_sums[v] = zero();
+  for (std::int64_t row = first; row < last; ++row) {
+    const float* const input = args.input.as<float>() + row * args.input.stride + column;
+    const float* const grad_output = args.grad_output.as<float>() + row * args.grad_output.stride + column;
+    const float* const statistics = args.statistics.as<float>() + row * args.statistics.stride;
+    const Vec mean = broadcast(statistics[0]), scale = broadcast(statistics[1]);
     SIGLIP2_UNROLL for (int v = 0; v < kVectors; ++v) {
-      weight_totals[v] = weight_totals[v] + weight_sums[v];
-      bias_totals[v] = bias_totals[v] + bias_sums[v];
+      const Vec normed = (load_up_to(input + v * kLanes, lanes_of(v)) - mean) * scale;
+      const Vec grad = load_up_to(grad_output + v * kLanes, lanes_of(v));
+      weight_sums[v] = multiply_add(grad, normed, weight_sums[v]);
+      bias_sums[v] = bias_sums[v] + grad;
     }
   }
   SIGLIP2_UNROLL for (int v = 0; v < kVectors; ++v) {
-    store_up_to(args.grad_weight + column + v * kLanes, weight_totals[v], lanes_of(v));
-    store_up_to(args.grad_bias + column + v * kLanes, bias_totals[v], lanes_of(v));
+    store_up_to(sums + column + v * kLanes, weight_sums[v], lanes_of(v));
+    store_up_to(sums + args.input.columns + column + v * kLanes, bias_sums[v], lanes_of(v));
   }
+}
+
+// The same of all columns.
+void sum_parameter_gradients(const LayerNormBackwardArgs& args, std::int64_t first, std::int64_t last, float* sums) {
+  const std::int64_t width = args.input.columns;
+  std::int64_t column = 0;
+  for (; column + kColumnVectors * kLanes <= width; column += kColumnVectors * kLanes)
+    sum_parameter_gradients<kColumnVectors>(args, first, last, column, kLanes, sums);
+  for_each_vector(width - column, [&](std::int64_t i, int lanes) {
+    sum_parameter_gradients<1>(args, first, last, column + i, lanes, sums);
+  });
 }
 
 }  // namespace
@@ -101,21 +104,22 @@ void layer_norm_cpu(OpContext& context, const LayerNormArgs& args) {
 
 void layer_norm_backward_cpu(OpContext& context, const LayerNormBackwardArgs& args) {
   const std::int64_t rows = args.input.rows, width = args.input.columns;
-  const std::int64_t chunk = kChunkElements / width + 1;
-  cpu::parallel_for((rows + chunk - 1) / chunk, context.threads, [&](std::int64_t index, int) {
-    const std::int64_t last = (index + 1) * chunk < rows ? (index + 1) * chunk : rows;
-    for (std::int64_t row = index * chunk; row < last; ++row)
+  const std::int64_t blocks = (rows + kSumRows - 1) / kSumRows;
+  const bool summing = args.grad_weight != nullptr;
+  // Of this thread's operations alone, which come one after the other; a 32nd of the input.
+  static thread_local std::vector<float> sums;
+  if (summing) sums.resize(static_cast<std::size_t>(blocks * 2 * width));
+  float* const block_sums = sums.data();
+  cpu::parallel_for(blocks, context.threads, [&](std::int64_t index, int) {
+    const std::int64_t first = index * kSumRows, last = first + kSumRows < rows ? first + kSumRows : rows;
+    for (std::int64_t row = first; row < last; ++row)
       backward_row(args, row);
+    if (summing) sum_parameter_gradients(args, first, last, block_sums + index * 2 * width);
   });
-  if (args.grad_weight == nullptr) return;
-
-  constexpr std::int64_t kBlock = kColumnVectors * kLanes;
-  cpu::parallel_for((width + kBlock - 1) / kBlock, context.threads, [&](std::int64_t index, int) {
-    const std::int64_t first = index * kBlock;
-    if (first + kBlock <= width) return add_parameter_gradients<kColumnVectors>(args, first, kLanes);
-    for_each_vector(width - first,
-                    [&](std::int64_t i, int lanes) { add_parameter_gradients<1>(args, first + i, lanes); });
-  });
+  for (std::int64_t index = 0; summing && index < blocks; ++index) {
+    add_scaled(1.0f, block_sums + index * 2 * width, width, args.grad_weight);
+    add_scaled(1.0f, block_sums + index * 2 * width + width, width, args.grad_bias);
+  }
 }
 
 }  // namespace siglip2::SIGLIP2_ISA
