@@ -91,8 +91,11 @@ class Pool {
     if (own.bytes < bytes) {
       release(own.memory);
       own = {};
-      own.memory = allocate(bytes);
-      own.bytes = bytes;
+      // Address space for what comes: memory that smaller scratch has given back is seldom of use to anyone. What is never
+      // touched takes none.
+      const std::size_t room = (bytes + kScratchStep - 1) / kScratchStep * kScratchStep;
+      own.memory = allocate(room);
+      own.bytes = room;
     }
     return own.memory;
   }
@@ -100,6 +103,7 @@ class Pool {
  private:
   static constexpr int kThreadBits = 16;
   static constexpr int kMostThreads = (1 << kThreadBits) - 1;
+  static constexpr std::size_t kScratchStep = std::size_t{4} << 20;
 
   // Returns how many of the threads there are: fewer where the system, or a container's limit, grants no more.
   int start_workers(int threads) {
