@@ -91,8 +91,8 @@ class Pool {
     if (own.bytes < bytes) {
       release(own.memory);
       own = {};
-      // Address space for what comes: memory that smaller scratch has given back is seldom of use to anyone. What is never
-      // touched takes none.
+      // Address space for what comes: memory that smaller scratch has given back is seldom of use to anyone. What is
+      // never touched takes none.
       const std::size_t room = (bytes + kScratchStep - 1) / kScratchStep * kScratchStep;
       own.memory = allocate(room);
       own.bytes = room;
