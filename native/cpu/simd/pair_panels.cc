@@ -51,12 +51,11 @@ SIGLIP2_INLINE Vec load_lanes(const Value* source, int lanes) {
 // Pairs of values of two rows, of which the second may be null: zeros.
 template <typename Value, typename Join>
 SIGLIP2_INLINE Vec join_values(const Value* first, const Value* second, int lanes, const Join& join) {
-  return join(load_lanes(first, lanes), second == nullptr ? zero() : load_lanes(second, lanes));
+  return join(load_lanes(first, lanes), load_lanes(second, lanes));
 }
 #if defined(SIGLIP2_ISA_avx512)
 SIGLIP2_INLINE Vec join_values(const BFloat16* first, const BFloat16* second, int lanes, const PairConverter& join) {
-  if (lanes == kLanes) return join(first, second);
-  return join(load_lanes(first, lanes), second == nullptr ? zero() : load_lanes(second, lanes));
+  return lanes == kLanes ? join(first, second) : join(load_lanes(first, lanes), load_lanes(second, lanes));
 }
 #endif
 

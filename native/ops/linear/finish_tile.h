@@ -10,9 +10,16 @@
 
 namespace siglip2::SIGLIP2_ISA {
 
-template <typename Value>
+// Up to a vector of a row of a matrix in float32 or bfloat16.
 SIGLIP2_INLINE Vec load_tile_row(const ConstMatrixView& view, std::int64_t row, std::int64_t column, int lanes) {
-  return load_up_to(view.as<Value>() + row * view.stride + column, lanes);
+  const std::int64_t at = row * view.stride + column;
+  return view.dtype == DType::kBFloat16 ? load_up_to(view.as<BFloat16>() + at, lanes)
+                                        : load_up_to(view.as<float>() + at, lanes);
+}
+SIGLIP2_INLINE void store_tile_row(const MatrixView& view, std::int64_t row, std::int64_t column, Vec x, int lanes) {
+  const std::int64_t at = row * view.stride + column;
+  view.dtype == DType::kBFloat16 ? store_up_to(view.as<BFloat16>() + at, x, lanes)
+                                 : store_up_to(view.as<float>() + at, x, lanes);
 }
 
 // One tile's sums, with bias, activation or gradient of one, and residual, to the output from `first_row` on.
@@ -20,7 +27,6 @@ template <typename Sums, typename Gelu>
 void finish_tile(const LinearArgs& args, const Sums& sums, const Gelu& gelu, std::int64_t first_row, std::int64_t rows,
                  std::int64_t panel) {
   const TileBias bias(args.bias, args.weight.out_features, panel);
-  const bool rounded = args.output.dtype == DType::kBFloat16;
   for (int v = 0; v < kTileVectors; ++v) {
     const std::int64_t column = panel * kTileColumns + v * kLanes;
     const std::int64_t left = args.weight.out_features - column;
@@ -29,17 +35,10 @@ void finish_tile(const LinearArgs& args, const Sums& sums, const Gelu& gelu, std
     for (std::int64_t i = 0; i < rows; ++i) {
       Vec x = sums(i, v) + bias[v];
       if (args.activation == Activation::kGeluTanh) x = gelu(x);
-      if (args.pre_activation.data != nullptr) {
-        const bool rounded_too = args.pre_activation.dtype == DType::kBFloat16;
-        x = x * gelu_tanh_derivative(rounded_too
-                                         ? load_tile_row<BFloat16>(args.pre_activation, first_row + i, column, lanes)
-                                         : load_tile_row<float>(args.pre_activation, first_row + i, column, lanes));
-      }
-      if (args.residual.data != nullptr) x = x + load_tile_row<float>(args.residual, first_row + i, column, lanes);
-      if (rounded)
-        store_up_to(args.output.as<BFloat16>() + (first_row + i) * args.output.stride + column, x, lanes);
-      else
-        store_up_to(args.output.as<float>() + (first_row + i) * args.output.stride + column, x, lanes);
+      if (args.pre_activation.data != nullptr)
+        x = x * gelu_tanh_derivative(load_tile_row(args.pre_activation, first_row + i, column, lanes));
+      if (args.residual.data != nullptr) x = x + load_tile_row(args.residual, first_row + i, column, lanes);
+      store_tile_row(args.output, first_row + i, column, x, lanes);
     }
   }
 }
