@@ -127,4 +127,21 @@ void release(void* memory) noexcept {
   std::free(memory);
 }
 
+void* thread_scratch(std::size_t bytes) {
+  struct Scratch {
+    void* memory = nullptr;
+    std::size_t bytes = 0;
+    ~Scratch() { release(memory); }
+  };
+  static thread_local Scratch scratch;
+  if (scratch.bytes < bytes) {
+    release(scratch.memory);
+    scratch.memory = nullptr;
+    scratch.bytes = 0;
+    scratch.memory = allocate(bytes);
+    scratch.bytes = bytes;
+  }
+  return scratch.memory;
+}
+
 }  // namespace siglip2::cpu

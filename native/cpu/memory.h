@@ -11,6 +11,10 @@ namespace siglip2::cpu {
 void* allocate(std::size_t bytes);
 void release(void* memory) noexcept;
 
+// Memory of the calling thread, for what the tasks of an operation leave for what follows them: valid until the thread
+// asks again, or ends. Throws as `allocate` does.
+void* thread_scratch(std::size_t bytes);
+
 // Throws ERR_SIGLIP_OUT_OF_MEMORY, as `allocate` does, when that many bytes are not free. Small amounts are not looked
 // at.
 void require_memory(std::size_t bytes);

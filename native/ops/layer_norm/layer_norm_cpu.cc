@@ -9,9 +9,8 @@
 // Floor: one read and one write of the rows; the gradient reads input and grad_output and writes grad_input.
 #include "ops/layer_norm/layer_norm.h"
 
-#include <vector>
-
 #include "cpu/kernels.h"
+#include "cpu/memory.h"
 #include "cpu/thread_pool.h"
 #include "ops/layer_norm/layer_norm_row.h"
 
@@ -106,10 +105,9 @@ void layer_norm_backward_cpu(OpContext& context, const LayerNormBackwardArgs& ar
   const std::int64_t rows = args.input.rows, width = args.input.columns;
   const std::int64_t blocks = (rows + kSumRows - 1) / kSumRows;
   const bool summing = args.grad_weight != nullptr;
-  // Of this thread's operations alone, which come one after the other; a 32nd of the input.
-  static thread_local std::vector<float> sums;
-  if (summing) sums.resize(static_cast<std::size_t>(blocks * 2 * width));
-  float* const block_sums = sums.data();
+  // A 32nd of the input.
+  const auto sums_bytes = static_cast<std::size_t>(blocks * 2 * width) * sizeof(float);
+  float* const block_sums = summing ? static_cast<float*>(cpu::thread_scratch(sums_bytes)) : nullptr;
   cpu::parallel_for(blocks, context.threads, [&](std::int64_t index, int) {
     const std::int64_t first = index * kSumRows, last = first + kSumRows < rows ? first + kSumRows : rows;
     for (std::int64_t row = first; row < last; ++row)
