@@ -127,21 +127,22 @@ void release(void* memory) noexcept {
   std::free(memory);
 }
 
+void* Scratch::get(std::size_t bytes) {
+  if (bytes_ >= bytes) return memory_;
+  // Address space for what comes: memory that smaller scratch has given back is seldom of use to anyone. What is never
+  // touched takes none.
+  constexpr std::size_t kStep = std::size_t{4} << 20;
+  release(memory_);
+  memory_ = nullptr;
+  bytes_ = 0;
+  memory_ = allocate(round_up(bytes, kStep));
+  bytes_ = round_up(bytes, kStep);
+  return memory_;
+}
+
 void* thread_scratch(std::size_t bytes) {
-  struct Scratch {
-    void* memory = nullptr;
-    std::size_t bytes = 0;
-    ~Scratch() { release(memory); }
-  };
   static thread_local Scratch scratch;
-  if (scratch.bytes < bytes) {
-    release(scratch.memory);
-    scratch.memory = nullptr;
-    scratch.bytes = 0;
-    scratch.memory = allocate(bytes);
-    scratch.bytes = bytes;
-  }
-  return scratch.memory;
+  return scratch.get(bytes);
 }
 
 }  // namespace siglip2::cpu

@@ -11,6 +11,22 @@ namespace siglip2::cpu {
 void* allocate(std::size_t bytes);
 void release(void* memory) noexcept;
 
+// Memory that grows to what it was last asked for, without what was in it, and is kept until it ends.
+class Scratch {
+ public:
+  Scratch() = default;
+  ~Scratch() { release(memory_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  // Throws as `allocate` does, and then holds nothing.
+  void* get(std::size_t bytes);
+
+ private:
+  void* memory_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
 // Memory of the calling thread, for what the tasks of an operation leave for what follows them: valid until the thread
 // asks again, or ends. Throws as `allocate` does.
 void* thread_scratch(std::size_t bytes);

@@ -51,11 +51,6 @@ T wait_for_change(const std::atomic<T>& word, T old) {
   return word.load(std::memory_order_acquire);
 }
 
-struct Scratch {
-  void* memory = nullptr;
-  std::size_t bytes = 0;
-};
-
 class Pool {
  public:
   void run(std::int64_t count, int threads, RangeFunction function, void* state) {
@@ -86,24 +81,11 @@ class Pool {
     if (error_) std::rethrow_exception(error_);
   }
 
-  void* scratch(int worker, std::size_t bytes) {
-    Scratch& own = *scratch_[static_cast<std::size_t>(worker)];
-    if (own.bytes < bytes) {
-      release(own.memory);
-      own = {};
-      // Address space for what comes: memory that smaller scratch has given back is seldom of use to anyone. What is
-      // never touched takes none.
-      const std::size_t room = (bytes + kScratchStep - 1) / kScratchStep * kScratchStep;
-      own.memory = allocate(room);
-      own.bytes = room;
-    }
-    return own.memory;
-  }
+  void* scratch(int worker, std::size_t bytes) { return scratch_[static_cast<std::size_t>(worker)]->get(bytes); }
 
  private:
   static constexpr int kThreadBits = 16;
   static constexpr int kMostThreads = (1 << kThreadBits) - 1;
-  static constexpr std::size_t kScratchStep = std::size_t{4} << 20;
 
   // Returns how many of the threads there are: fewer where the system, or a container's limit, grants no more.
   int start_workers(int threads) {
